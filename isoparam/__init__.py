@@ -1,0 +1,1 @@
+"""How deep should a network be when the number of its parameters is fixed?"""

@@ -1,0 +1,151 @@
+"""The study's figures: from tables to matplotlib figures; no file is read or written here."""
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+INK, MUTED = "#222222", "#777777"
+ON_BUDGET, OFF_BUDGET = "#0b5cad", "#c2571a"
+
+_STYLE = {
+    "font.size": 10,
+    "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "isoparam",
+}
+
+
+def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
+    """Test accuracy against depth, with the intervals over seeds.
+
+    Networks without a hidden layer cannot meet the budget: their accuracy is written beside the
+    axes, where it does not squeeze the scale of the others.
+
+    Args:
+        table: the columns depth, width, parameters, on_budget, seeds, accuracy, accuracy_lo and
+            accuracy_hi, one row for each model; accuracies in [0, 1].
+        budget: number of parameters that the models on the budget have.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if there is no row.
+    """
+    if table.empty:
+        raise ValueError("a figure needs at least one model, got none")
+    hidden, linear = table[table["depth"] > 0], table[table["depth"] == 0]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        axes = figure.add_subplot()
+        on = hidden[hidden["on_budget"]]
+        axes.plot(on["depth"], 100 * on["accuracy"], color=ON_BUDGET, linewidth=1.2, zorder=2)
+        for rows, color, marker, label in (
+            (on, ON_BUDGET, "o", f"{budget:,} parameters, nearest width"),
+            (hidden[~hidden["on_budget"]], OFF_BUDGET, "D", "off the budget"),
+        ):
+            if len(rows):
+                axes.errorbar(
+                    rows["depth"],
+                    100 * rows["accuracy"],
+                    yerr=100 * _distances(rows),
+                    fmt=marker,
+                    color=color,
+                    capsize=3,
+                    label=label,
+                    zorder=3,
+                )
+        for row in hidden.itertuples():
+            axes.annotate(
+                f"{row.width}",
+                (row.depth, 100 * row.accuracy),
+                textcoords="offset points",
+                xytext=(7, 5),
+                fontsize=8,
+                color=MUTED,
+            )
+        seeds = sorted(set(table["seeds"]))
+        axes.set_xlabel("hidden layers (beside each point: units per layer)")
+        axes.set_ylabel("test accuracy, %")
+        axes.set_xticks(sorted(set(hidden["depth"])))
+        axes.set_title(
+            f"Accuracy against depth at {budget:,} parameters\n",
+            loc="left",
+            fontsize=12,
+            fontweight="bold",
+        )
+        note = f"mean and 95 % interval over {' or '.join(map(str, seeds))} seeds"
+        for row in linear.itertuples():
+            note += (
+                f"; no hidden layer ({row.parameters:,} parameters, off the budget): "
+                f"{100 * row.accuracy:.2f} %"
+            )
+        axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8.5, color=MUTED)
+        if len(hidden):
+            axes.legend(frameon=False, loc="best", fontsize=8.5)
+        return figure
+
+
+def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
+    """Validation accuracy and losses of each model against the epoch, one panel for each model.
+
+    Args:
+        curves: for each model the columns epoch, train_loss, validation_loss,
+            validation_accuracy, validation_accuracy_lo and validation_accuracy_hi.
+
+    Returns:
+        The figure: above the error rates, below the losses.
+
+    Raises:
+        ValueError: if there is no model.
+    """
+    if not curves:
+        raise ValueError("a figure needs at least one model, got none")
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(1.1 + 1.25 * len(curves), 4.6), layout="constrained")
+        panels = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
+        for (name, curve), above, below in zip(curves.items(), *panels, strict=True):
+            epoch = curve["epoch"]
+            above.plot(epoch, 100 * (1 - curve["validation_accuracy"]), color=ON_BUDGET)
+            above.fill_between(
+                epoch,
+                100 * (1 - curve["validation_accuracy_hi"].astype(float)),
+                100 * (1 - curve["validation_accuracy_lo"].astype(float)),
+                color=ON_BUDGET,
+                alpha=0.25,
+                linewidth=0,
+            )
+            above.set_title(name, fontsize=10)
+            below.plot(epoch, curve["train_loss"], color=OFF_BUDGET, linestyle="--")
+            below.plot(epoch, curve["validation_loss"], color=ON_BUDGET)
+            for axes in (above, below):
+                axes.set_yscale("log")
+        panels[0, 0].set_ylabel("validation error, %")
+        panels[1, 0].set_ylabel("loss, nats")
+        panels[1, 0].plot([], [], color=OFF_BUDGET, linestyle="--", label="training")
+        panels[1, 0].plot([], [], color=ON_BUDGET, label="validation")
+        figure.legend(
+            *panels[1, 0].get_legend_handles_labels(),
+            loc="outside upper right",
+            ncols=2,
+            frameon=False,
+            fontsize=8.5,
+        )
+        figure.supxlabel("epoch", fontsize=10)
+        return figure
+
+
+def _distances(rows: pd.DataFrame) -> pd.DataFrame:
+    """From the mean down and up to the ends of its interval, (2, N); 0 where there is none."""
+    below = rows["accuracy"] - rows["accuracy_lo"].astype(float)
+    above = rows["accuracy_hi"].astype(float) - rows["accuracy"]
+    return pd.DataFrame([below, above]).fillna(0.0).to_numpy()

@@ -1,0 +1,119 @@
+"""Images and trained perceptrons as safetensors files; nothing is ever unpickled."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from isoparam.mlp import Layers
+from isoparam.mnist import Images
+
+# One key for all metadata: safetensors writes several keys in an order that varies.
+_METADATA = "isoparam"
+
+
+class Perceptron(NamedTuple):
+    """One trained replica with what a prediction needs.
+
+    Attributes:
+        layers: weights (1, fan-in, fan-out) and biases (1, 1, fan-out).
+        metadata: seed, sizes of the layers, mean and deviation of the training set's pixels.
+    """
+
+    layers: Layers
+    metadata: dict[str, Any]
+
+
+def save_images(path: Path, images: Images) -> None:
+    """Write one partition; the same images give the same bytes."""
+    save_file(images._asdict(), path)
+
+
+def load_images(path: Path, inputs: int, classes: int) -> Images:
+    """Read one partition.
+
+    Args:
+        path: a file of `save_images`.
+        inputs: features of an image that are expected.
+        classes: number of classes.
+
+    Returns:
+        The images, (N, inputs), and their labels, (N,), uint8.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or holds something else.
+    """
+    tensors, _ = _load(path)
+    if set(tensors) != set(Images._fields):
+        raise ValueError(f"{path} must hold images and labels, got {', '.join(sorted(tensors))}")
+    images = Images(**tensors)
+    if images.images.shape != (len(images.labels), inputs) or not len(images.labels):
+        raise ValueError(
+            f"{path} must hold images of {inputs} pixels, one for each label, "
+            f"got {tuple(images.images.shape)} and {len(images.labels)} labels"
+        )
+    if int(images.labels.max()) >= classes:
+        raise ValueError(
+            f"{path}: labels must lie in [0, {classes}), got {int(images.labels.max())}"
+        )
+    return images
+
+
+def save_perceptron(path: Path, layers: Layers, metadata: dict[str, Any]) -> None:
+    """Write one replica under the names and in the shapes of a `torch.nn.Sequential`.
+
+    Args:
+        path: the file to write.
+        layers: weights (1, fan-in, fan-out) and biases (1, 1, fan-out).
+        metadata: any JSON.
+    """
+    tensors = {}
+    for index, (weight, bias) in enumerate(layers):
+        # Linear layers and ReLUs alternate in the Sequential.
+        tensors[f"{2 * index}.weight"] = weight[0].T.contiguous()  # (fan-out, fan-in)
+        tensors[f"{2 * index}.bias"] = bias[0, 0].contiguous()  # (fan-out,)
+    save_file(tensors, path, metadata={_METADATA: json.dumps(metadata, sort_keys=True)})
+
+
+def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
+    """Read one replica.
+
+    Args:
+        path: a file of `save_perceptron`.
+        sizes: sizes of all layers that are expected, input and output included.
+
+    Returns:
+        The replica.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or holds another network.
+    """
+    tensors, metadata = _load(path)
+    layers = []
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        weight, bias = (
+            tensors.pop(f"{2 * index}.weight", None),
+            tensors.pop(f"{2 * index}.bias", None),
+        )
+        if weight is None or bias is None or weight.shape != (fan_out, fan_in):
+            raise ValueError(f"{path} does not hold a perceptron of sizes {sizes}")
+        layers.append((weight.T.contiguous()[None], bias[None, None]))
+    if tensors or "seed" not in metadata:
+        raise ValueError(f"{path} does not hold a perceptron of sizes {sizes}")
+    return Perceptron(layers, metadata)
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = (file.metadata() or {}).get(_METADATA, "{}")
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: run `dvc repro`, which makes it") from None
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
+    return tensors, json.loads(metadata)

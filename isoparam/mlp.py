@@ -1,0 +1,158 @@
+"""The multilayer perceptron, R replicas side by side, forward and backward without autograd.
+
+Every tensor has a leading replica axis R. Parameters are views of one flat tensor, so that an
+optimizer updates all layers in one pass.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from isoparam.budget import parameters_of
+
+Layers = list[tuple[Tensor, Tensor]]
+
+# Fixed, since the shape of a matrix product can change the last bits of its result.
+EVALUATION_BATCH = 1000
+
+
+def layer_views(flat: Tensor, sizes: Sequence[int]) -> Layers:
+    """Views of a flat tensor as the weights and biases of consecutive layers.
+
+    Args:
+        flat: (R, P), with P the number of parameters of a perceptron of these sizes.
+        sizes: sizes of all layers, input and output included.
+
+    Returns:
+        For each layer its weight, (R, fan-in, fan-out), and its bias, (R, 1, fan-out).
+
+    Raises:
+        ValueError: if P is not the number of parameters.
+
+    Example:
+        >>> (weight, bias), _ = layer_views(torch.zeros(5, 21), [3, 4, 1])
+        >>> weight.shape, bias.shape
+        (torch.Size([5, 3, 4]), torch.Size([5, 1, 4]))
+    """
+    replicas, length = flat.shape
+    if length != parameters_of(sizes):
+        raise ValueError(
+            f"flat must have {parameters_of(sizes)} columns, as many as a perceptron of sizes "
+            f"{list(sizes)} has parameters, got {length}"
+        )
+    layers, start = [], 0
+    for i, o in pairwise(sizes):
+        weight, bias = flat[:, start : start + i * o], flat[:, start + i * o : start + (i + 1) * o]
+        layers.append((weight.view(replicas, i, o), bias.view(replicas, 1, o)))
+        start += (i + 1) * o
+    return layers
+
+
+def initialise(layers: Layers, generators: Sequence[torch.Generator]) -> None:
+    """Draw the initial weights of each replica, in place; biases become 0.
+
+    Weights before a ReLU are normal with variance 2 / fan-in, those of the last layer with
+    variance 1 / fan-in.
+
+    Args:
+        layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out), on any device.
+        generators: R generators on the CPU, one for each replica.
+
+    Reference:
+        He, Zhang, Ren and Sun, "Delving deep into rectifiers", 2015, equation 10.
+    """
+    for index, (weight, bias) in enumerate(layers):
+        fan_in = weight.shape[1]
+        gain = 1.0 if index == len(layers) - 1 else 2.0
+        for replica, generator in zip(weight, generators, strict=True):
+            draw = torch.randn(replica.shape, generator=generator)
+            replica.copy_(draw.mul_(sqrt(gain / fan_in)))
+        bias.zero_()
+
+
+def activation_buffers(layers: Layers, batch_size: int) -> list[Tensor]:
+    """Uninitialised outputs of each layer for one batch: (R, B, fan-out) each."""
+    return [
+        bias.new_empty(bias.shape[0], batch_size, bias.shape[2])  # (R, B, fan-out)
+        for _, bias in layers
+    ]
+
+
+def forward(layers: Layers, x: Tensor, outputs: list[Tensor]) -> Tensor:
+    """Logits of a batch: h_l = max(0, h_{l-1} W_l + b_l), the last layer without the ReLU.
+
+    Args:
+        layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
+        x: (R, B, D), the input.
+        outputs: as of `activation_buffers`; overwritten.
+
+    Returns:
+        The logits, (R, B, C): the last of `outputs`.
+    """
+    for (weight, bias), output in zip(layers, outputs, strict=True):
+        torch.baddbmm(bias, x, weight, out=output)
+        x = output if output is outputs[-1] else output.relu_()
+    return x
+
+
+def backward(
+    layers: Layers,
+    x: Tensor,
+    outputs: list[Tensor],
+    deltas: list[Tensor],
+    accumulators: Layers,
+    momentum: float,
+) -> None:
+    """Accumulate the gradients by all parameters: v <- momentum v + dl/dw.
+
+    With delta_l the gradient by the input of layer l's nonlinearity,
+
+        dl/dW_l = h_{l-1}^T delta_l,  dl/db_l = 1^T delta_l,
+        delta_{l-1} = (delta_l W_l^T) [h_{l-1} > 0].
+
+    Args:
+        layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
+        x: (R, B, D), the input given to `forward`.
+        outputs: what `forward` left in its buffers.
+        deltas: buffers of the same shapes; the last one holds the gradient of the loss by the
+            logits, the others are overwritten.
+        accumulators: of the layers' shapes; the product that makes a gradient adds onto them.
+        momentum: the factor of the accumulators' old values; 0 gives the plain gradient.
+    """
+    ones = x.new_ones(()).expand(x.shape[0], 1, x.shape[1])  # (R, 1, B)
+    for index in reversed(range(len(layers))):
+        below, delta = outputs[index - 1] if index else x, deltas[index]
+        by_weight, by_bias = accumulators[index]
+        by_weight.baddbmm_(below.mT, delta, beta=momentum)
+        by_bias.baddbmm_(ones, delta, beta=momentum)
+        if index:
+            weight, _ = layers[index]
+            torch.bmm(delta, weight.mT, out=deltas[index - 1])
+            torch.ops.aten.threshold_backward.grad_input(
+                deltas[index - 1], below, 0, grad_input=deltas[index - 1]
+            )
+
+
+def logits(layers: Layers, x: Tensor) -> Tensor:
+    """Logits of any number of images, the same images for each replica.
+
+    Args:
+        layers: weights (R, D, ...), biases, as of `layer_views`.
+        x: (N, D), of the layers' dtype.
+
+    Returns:
+        (R, N, C).
+
+    Example:
+        >>> logits(layer_views(torch.ones(2, 21), [3, 4, 1]), torch.ones(5, 3)).shape
+        torch.Size([2, 5, 1])
+    """
+    replicas = layers[0][0].shape[0]
+    chunks = [
+        forward(layers, chunk.expand(replicas, -1, -1), activation_buffers(layers, len(chunk)))
+        for chunk in x.split(EVALUATION_BATCH)
+    ]
+    return torch.cat(chunks, 1)

@@ -1,0 +1,163 @@
+"""Image files in the format of MNIST, the homework's split, and the normalisation."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# The homework's seed.
+SPLIT_SEED = 0
+
+
+class Images(NamedTuple):
+    """Images of one partition.
+
+    Attributes:
+        images: (N, D), uint8.
+        labels: (N,), uint8.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+def parse_idx(content: bytes) -> Tensor:
+    """The array in an idx file of unsigned bytes.
+
+    The format: two zero bytes, the type (8: unsigned byte), the number of axes, then for each axis
+    its length as a big-endian 32-bit integer, then the bytes.
+
+    Args:
+        content: the whole file, decompressed.
+
+    Returns:
+        uint8, of the shape that the header states.
+
+    Raises:
+        ValueError: if the header is not one of such a file, or the length is not the header's.
+
+    Example:
+        >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
+        tensor([7, 8, 9], dtype=torch.uint8)
+
+    Reference:
+        The page of MNIST by LeCun, Cortes and Burges, section "the IDX file format".
+    """
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not content[3]:
+        raise ValueError(
+            f"an idx file of bytes starts with 00 00 08 and a number of axes, got {content[:4]!r}"
+        )
+    start = 4 + 4 * content[3]
+    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
+    expected = start + torch.Size(shape).numel()
+    if len(content) != expected:
+        raise ValueError(f"an idx file of shape {shape} has {expected} bytes, got {len(content)}")
+    return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).view(shape)
+
+
+def partition(images: Tensor, labels: Tensor, classes: int) -> Images:
+    """Images and labels of one partition, checked and flattened.
+
+    Args:
+        images: (N, height, width), uint8.
+        labels: (N,), uint8.
+        classes: number of classes.
+
+    Returns:
+        The images as (N, height * width), with their labels.
+
+    Raises:
+        ValueError: if there are not as many labels as images, none at all, or one out of range.
+
+    Example:
+        >>> zeros = torch.zeros(2, 8, 8, dtype=torch.uint8)
+        >>> partition(zeros, torch.tensor([1, 9], dtype=torch.uint8), classes=10).images.shape
+        torch.Size([2, 64])
+    """
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(images):
+        raise ValueError(
+            f"images must be (N, height, width) and labels (N,), N of at least 1, "
+            f"got {tuple(images.shape)} and {tuple(labels.shape)}"
+        )
+    greatest = int(labels.max())
+    if greatest >= classes:
+        raise ValueError(f"labels must lie in [0, {classes}), got {greatest}")
+    return Images(images.flatten(1), labels)
+
+
+def split(images: Images) -> tuple[Images, Images]:
+    """The homework's training and validation sets: 5/6 and 1/6 of the training partition.
+
+    Of MNIST's 60,000 images 50,000 and 10,000, chosen as by
+    `random_split(train_all, [50000, 10000], torch.Generator().manual_seed(0))`.
+
+    Args:
+        images: the training partition, of at least 6 images.
+
+    Returns:
+        Training set and validation set, in the order that `random_split` gives them.
+
+    Raises:
+        ValueError: if there are fewer than 6 images.
+
+    Example:
+        >>> twelve = Images(torch.zeros(12, 64, dtype=torch.uint8), torch.arange(12).byte())
+        >>> [part.labels.tolist() for part in split(twelve)]
+        [[8, 0, 5, 9, 7, 4, 2, 10, 3, 1], [11, 6]]
+    """
+    count = len(images.labels)
+    if count < 6:
+        raise ValueError(f"a split needs at least 6 images, got {count}")
+    subsets = torch.utils.data.random_split(
+        range(count),  # type: ignore[arg-type]
+        [count - count // 6, count // 6],
+        torch.Generator().manual_seed(SPLIT_SEED),
+    )
+    indices = [torch.tensor(subset.indices) for subset in subsets]
+    train, validation = (Images(images.images[i], images.labels[i]) for i in indices)
+    return train, validation
+
+
+def pixel_statistics(images: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels.
+
+    Args:
+        images: (N, D), uint8: the training set.
+
+    Returns:
+        The two, in the pixels' unit, from 0 to 255; the deviation is more than 0.
+
+    Raises:
+        ValueError: if all pixels are equal.
+
+    Example:
+        >>> pixel_statistics(torch.tensor([[0, 2]], dtype=torch.uint8))
+        (1.0, 1.0)
+    """
+    # Whole-number sums are exact: the result does not depend on the order of summation.
+    counts = torch.bincount(images.flatten(), minlength=256)
+    values = torch.arange(256)
+    total = int(counts.sum())
+    mean = int((counts * values).sum()) / total
+    variance = int((counts * values * values).sum()) / total - mean * mean
+    if variance <= 0:
+        raise ValueError("the images are blank: all pixels of the training set are equal")
+    return mean, variance**0.5
+
+
+def normalise(images: Tensor, mean: float, deviation: float) -> Tensor:
+    """Scale pixels to mean 0 and standard deviation 1 over the training set.
+
+    Args:
+        images: (N, D), uint8.
+        mean: as of `pixel_statistics` of the training set.
+        deviation: likewise.
+
+    Returns:
+        (N, D), float32: (images - mean) / deviation.
+
+    Example:
+        >>> normalise(torch.tensor([[0, 2]], dtype=torch.uint8), 1.0, 1.0)
+        tensor([[-1.,  1.]])
+    """
+    return images.float().sub_(mean).div_(deviation)

@@ -1,0 +1,140 @@
+"""The schema of params.yaml: what a study may ask for, checked before any work."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from isoparam.budget import count_parameters
+
+# Features of an image and classes of each data set.
+SHAPES = {"mnist": (784, 10), "digits": (64, 10)}
+
+# A model's name becomes a folder and an argument of a command.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class Data(_Section):
+    """Where the images come from."""
+
+    dataset: Literal["mnist", "digits"]
+    local: Annotated[str, Field(min_length=1)] | None = None
+    mirrors: list[Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]] = []
+
+
+class Train(_Section):
+    """Stochastic gradient descent, as `isoparam.training.train` takes it, and where it runs."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    epochs: Positive
+    batch_size: Positive
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+class Model(_Section):
+    """One network of the study."""
+
+    depth: Annotated[int, Field(ge=0)]
+    width: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _width_goes_with_depth(self) -> Self:
+        if self.depth and self.width is None:
+            raise ValueError(f"depth {self.depth} needs a width: add `width: ...`")
+        if not self.depth and self.width is not None:
+            raise ValueError(f"depth 0 has no hidden layer: remove `width: {self.width}`")
+        return self
+
+
+class Parameters(_Section):
+    """The whole of params.yaml.
+
+    Example:
+        >>> study = Parameters.model_validate({
+        ...     "data": {"dataset": "digits"}, "budget": 9610, "seeds": [0],
+        ...     "train": {"epochs": 1, "batch_size": 32, "warmup": 0.2, "momentum": 0.9,
+        ...               "weight_decay": 0.0},
+        ...     "models": {"L1": {"depth": 1, "width": 128, "learning_rate": 0.1}},
+        ... })
+        >>> study.models["L1"].width
+        128
+    """
+
+    data: Data
+    budget: Positive
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    train: Train
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        if repeated:
+            raise ValueError(f"each seed may stand once, but {repeated[0]} is repeated")
+        return seeds
+
+    @model_validator(mode="after")
+    def _budget_can_be_met(self) -> Self:
+        for name, model in self.models.items():
+            smallest = count_parameters(model.depth, 1, *SHAPES[self.data.dataset])
+            if model.depth and self.budget < smallest:
+                raise ValueError(
+                    f"budget {self.budget:,} is below the smallest network of models.{name}: depth "
+                    f"{model.depth} at width 1 has {smallest:,} parameters"
+                )
+        return self
+
+
+def validate(document: Any) -> Parameters:
+    """Check the content of params.yaml.
+
+    Args:
+        document: what the YAML parser returned.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        ValueError: one line for each fault: the key, the rule and the value.
+
+    Example:
+        >>> validate({"budget": "many"})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: data: Field required
+        budget: Input should be a valid integer, got 'many'
+        ...
+    """
+    try:
+        return Parameters.model_validate(document)
+    except ValidationError as error:
+        raise ValueError("\n".join(_sentence(fault) for fault in error.errors())) from None
+
+
+def _sentence(fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        message = "there is no such parameter; remove it or correct its name"
+    elif fault["type"] not in {"missing", "value_error"}:
+        message += f", got {fault['input']!r}"[:200]
+    return f"{key}: {message}" if key else message

@@ -1,0 +1,104 @@
+"""The derived gradients of the sampled softmax, as a function for autograd.
+
+The weight's gradient is sparse: it has a row for each sample and each target, repeats included.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class SampledCrossEntropy(torch.autograd.Function):
+    """Loss of each example and its derived gradients.
+
+    With P_bk = e^{s_bk} / Z_b, where Z_b = e^{s_bc} + sum_k e^{s_bk}, and m_b = sum_k P_bk:
+
+        dl/dx_b = sum_k P_bk w_k - m_b w_c
+        dl/dw_k = sum_b P_bk x_b        for the sampled rows
+        dl/dw_c = -m_b x_b              for the target's row
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,  # noqa: A002
+        linear_weight: Tensor,
+        linear_bias: Tensor | None,
+        ids: Tensor,
+        target: Tensor,
+        sampled_offset: Tensor,
+        target_offset: Tensor,
+        mask_hits: bool,
+        sparse: bool,
+    ) -> Tensor:
+        """Return the loss (B,), with the corrections and the bias folded into the offsets."""
+        dtype = torch.promote_types(input.dtype, torch.float32)
+        n = ids.numel()
+        rows = torch.cat([ids.flatten(), target])  # (n + B,), n = K or B * K
+        weight_rows = linear_weight.index_select(0, rows).to(dtype)  # (n + B, d)
+        x = input.to(dtype)
+        sampled_offset, target_offset = sampled_offset.to(dtype), target_offset.to(dtype)
+        if linear_bias is not None:
+            bias_rows = linear_bias.index_select(0, rows).to(dtype)
+            sampled_offset = sampled_offset + bias_rows[:n].view_as(ids)
+            target_offset = target_offset + bias_rows[n:]
+        s_c = torch.linalg.vecdot(x, weight_rows[n:]) + target_offset  # (B,)
+        if ids.dim() == 1:
+            s = torch.addmm(sampled_offset, x, weight_rows[:n].t())  # (B, K)
+        else:
+            w = weight_rows[:n].view(*ids.shape, -1)  # (B, K, d)
+            s = torch.bmm(w, x[:, :, None])[:, :, 0] + sampled_offset  # (B, K)
+        if mask_hits:
+            s.masked_fill_(ids == target[:, None], -math.inf)
+        # With the target's logit among them the maximum is finite, whatever is masked.
+        top = torch.maximum(s.amax(1), s_c)  # (B,)
+        p = s.sub_(top[:, None]).exp_()
+        negatives = p.sum(1)
+        Z = negatives + (s_c - top).exp()
+        p.div_(Z[:, None])
+        ctx.save_for_backward(x, weight_rows, p, negatives / Z, rows)
+        ctx.like = input.dtype, linear_weight.shape, linear_weight.dtype, sparse
+        return -F.logsigmoid((s_c - top) - negatives.log())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of input, weight and bias, for the gradient of the loss (B,)."""
+        x, weight_rows, p, miss, rows = ctx.saved_tensors
+        input_dtype, shape, weight_dtype, sparse = ctx.like
+        n = weight_rows.shape[0] - x.shape[0]
+        shared = n == p.shape[1]
+        sampled_rows, miss = weight_rows[:n], miss[:, None]  # (n, d), (B, 1)
+        g = grad_loss[:, None]  # (B, 1)
+        grad_input = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            if shared:
+                grad_input = p @ sampled_rows  # (B, d)
+            else:
+                grad_input = torch.bmm(p[:, None], sampled_rows.view(*p.shape, -1))[:, 0]
+            grad_input.addcmul_(miss, weight_rows[n:], value=-1).mul_(g)
+            grad_input = grad_input.to(input_dtype)
+        if ctx.needs_input_grad[1]:
+            values = torch.empty_like(weight_rows)  # (n + B, d)
+            gx = g * x
+            if shared:
+                torch.mm(p.t(), gx, out=values[:n])
+            else:
+                torch.mul(p[:, :, None], gx[:, None], out=values[:n].view(*p.shape, -1))
+            torch.mul(gx, -miss, out=values[n:])
+            grad_weight = _rows_to_gradient(rows, values.to(weight_dtype), shape, sparse)
+        if ctx.needs_input_grad[2]:
+            gp = p * g
+            values = torch.cat([gp.sum(0) if shared else gp.flatten(), (-g * miss)[:, 0]])
+            grad_bias = _rows_to_gradient(rows, values.to(weight_dtype), shape[:1], sparse)
+        return grad_input, grad_weight, grad_bias, None, None, None, None, None, None
+
+
+def _rows_to_gradient(rows: Tensor, values: Tensor, shape: torch.Size, sparse: bool) -> Tensor:
+    if sparse:
+        return torch.sparse_coo_tensor(rows[None], values, shape, check_invariants=False)
+    return values.new_zeros(shape).index_add_(0, rows, values)

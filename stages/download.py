@@ -1,0 +1,261 @@
+"""Stage `download`: MNIST's four files, or scikit-learn's digits in their format, in data/raw.
+
+A file counts only if its content has the right MD5 sum; a source that fails in whatever way, or
+takes too long, gives way to the next. Nothing is written before all four files are there.
+"""
+
+import gzip
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import requests
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from stages import support
+
+RAW = Path("data/raw")
+
+
+class File(NamedTuple):
+    """A file of the data set: its name, and the length and MD5 sum of its content."""
+
+    name: str
+    size_bytes: int
+    md5: str
+
+
+# What torchvision.datasets.MNIST reads. Its own download is not used: it has no time-out, stops at
+# the first source that sends a damaged file, and importing it takes seconds.
+FILES = (
+    File("train-images-idx3-ubyte", 16 + 60_000 * 784, "6bbc9ace898e44ae57da46a324031adb"),
+    File("train-labels-idx1-ubyte", 8 + 60_000, "a25bea736e30d166cdddb491f175f624"),
+    File("t10k-images-idx3-ubyte", 16 + 10_000 * 784, "2646ac647ad5339dbf082846283269ea"),
+    File("t10k-labels-idx1-ubyte", 8 + 10_000, "27ae3e4e09519cfbb04c329615203637"),
+)
+
+# For one file from one source, and for each wait for an answer or for more bytes.
+TIME_LIMIT_SECONDS = 180.0
+STALL_LIMIT_SECONDS = 15.0
+REDIRECT_LIMIT = 5
+# Packing lengthens even incompressible content of these sizes by far less than this.
+PACKING_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 16
+
+DIGITS_TRAINING_IMAGES = 1500
+DIGITS_SEED = 0
+
+
+def main() -> None:
+    """Write the raw images and labels of the data set in params.yaml to data/raw.
+
+    For mnist each file comes from the folder data.local if there is one, otherwise from the first
+    of data.mirrors that has it whole. For digits nothing is downloaded.
+    """
+    params = support.read_params()
+    if params.data.dataset == "digits":
+        contents = digits()
+    else:
+        contents = mnist(params.data.local, params.data.mirrors)
+    with support.replacing(RAW) as folder:
+        (folder / "MNIST" / "raw").mkdir(parents=True)
+        for name, content in contents.items():
+            (folder / "MNIST" / "raw" / name).write_bytes(content)
+
+
+def mnist(local: str | None, mirrors: Sequence[str]) -> dict[str, bytes]:
+    """The content of MNIST's four files, by name.
+
+    Args:
+        local: a folder that holds the four .gz files, tried first, or None.
+        mirrors: http or https addresses that the name of a .gz file completes, tried in order.
+
+    Raises:
+        ValueError: if no source gives a file; the message has the reason of each.
+    """
+    sources = [local, *mirrors] if local else list(mirrors)
+    contents: dict[str, bytes] = {}
+    console = Console(stderr=True)
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=sum(file.size_bytes for file in FILES))
+        for file in FILES:
+            done = sum(map(len, contents.values()))
+            show = partial(bar.update, task, description=file.name)
+            show(completed=done)
+            source, content, failures = first_good(
+                file, sources, lambda count, show=show, done=done: show(completed=done + count)
+            )
+            contents[file.name] = content
+            say(f"{file.name} from {source}{''.join(f' (not from {line})' for line in failures)}")
+    return contents
+
+
+def first_good(
+    file: File, sources: Sequence[str], received: Callable[[int], None]
+) -> tuple[str, bytes, list[str]]:
+    """The first source that has the file whole, its content, and why the ones before failed.
+
+    Args:
+        file: what to look for.
+        sources: folders and addresses.
+        received: called with the number of bytes of content so far.
+
+    Raises:
+        ValueError: if there is no such source.
+    """
+    failures = []
+    for source in sources:
+        try:
+            content = within_time_limit(partial(fetch, file, source, received))
+        except Exception as error:  # noqa: BLE001 (whatever a source does, the next one is tried)
+            failures.append(f"{source}: {reason(error)}")
+        else:
+            return source, content, failures
+    tried = failures or ["(params.yaml names no source)"]
+    names = ", ".join(f"{each.name}.gz" for each in FILES)
+    raise ValueError(
+        f"no source gave {file.name}.gz:\n"
+        + "".join(f"  {line}\n" for line in tried)
+        + f"Two ways out: put the four files {names} into a folder and name it as data.local in "
+        "params.yaml; or set data.dataset to digits, which needs no network (`make demo` runs it)."
+    )
+
+
+def within_time_limit(work: Callable[[], bytes]) -> bytes:
+    """What `work` returns or raises, or TimeoutError if that takes too long.
+
+    It runs in a thread, because the time-outs of a socket bound neither the look-up of a name nor
+    an answer that comes byte by byte. A thread that is late ends at its next read, or with the
+    process.
+    """
+    result: Future[bytes] = Future()
+
+    def worker() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:  # noqa: BLE001 (it is raised again by the caller)
+            result.set_exception(error)
+
+    threading.Thread(target=worker, daemon=True).start()
+    if not wait([result], timeout=TIME_LIMIT_SECONDS).done:
+        raise TimeoutError(f"not whole after {TIME_LIMIT_SECONDS:g} seconds")
+    return result.result()
+
+
+def fetch(file: File, source: str, received: Callable[[int], None]) -> bytes:
+    """The content of a file from one source; anything wrong with it is raised."""
+    content = bytearray()
+    with (
+        packed_bytes(source, f"{file.name}.gz") as read,
+        gzip.GzipFile(fileobj=Limited(read, file.size_bytes + PACKING_BYTES)) as stream,  # type: ignore[arg-type]
+    ):
+        while chunk := stream.read(CHUNK_BYTES):
+            content += chunk
+            if len(content) > file.size_bytes:
+                raise ValueError(f"the content is longer than {file.size_bytes:,} bytes")
+            received(len(content))
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 != file.md5:
+        raise ValueError(f"the content has {len(content):,} bytes and MD5 {md5}, not {file.md5}")
+    return bytes(content)
+
+
+class Limited:
+    """A file to read from that ends in an error at the time limit or after too many bytes."""
+
+    def __init__(self, read: Callable[[int], bytes], limit_bytes: int) -> None:
+        """Read by calling `read` with a number of bytes, which may return fewer."""
+        self._read = read
+        self._limit_bytes = self._left_bytes = limit_bytes
+        self._deadline = time.monotonic() + TIME_LIMIT_SECONDS
+
+    def read(self, count: int) -> bytes:
+        """At most `count` bytes, none at the end."""
+        if time.monotonic() > self._deadline:
+            raise TimeoutError  # to end the thread: nobody waits for it any more
+        chunk = self._read(count)
+        self._left_bytes -= len(chunk)
+        if self._left_bytes < 0:
+            raise ValueError(f"the .gz file is longer than {self._limit_bytes:,} bytes")
+        return chunk
+
+
+@contextmanager
+def packed_bytes(source: str, name: str) -> Iterator[Callable[[int], bytes]]:
+    """A function that reads on in a file as the source has it."""
+    if not source.startswith(("http://", "https://")):
+        if not Path(source).is_dir():
+            raise FileNotFoundError("there is no such folder")
+        with (Path(source) / name).open("rb") as file:
+            yield file.read
+        return
+    with requests.Session() as session:
+        session.max_redirects = REDIRECT_LIMIT
+        session.hooks["response"].append(drop_body_of_redirect)
+        with session.get(
+            f"{source.rstrip('/')}/{name}",
+            headers={"Accept-Encoding": "identity"},
+            stream=True,
+            timeout=STALL_LIMIT_SECONDS,
+        ) as response:
+            if response.status_code != requests.codes.ok:
+                raise ValueError(f"HTTP status {response.status_code}")
+            # Not `read`, which waits for all the bytes however slowly they come; and the file as it
+            # is, even if the server calls the packing an encoding of the transfer.
+            yield partial(response.raw.read1, decode_content=False)
+
+
+def drop_body_of_redirect(response: requests.Response, **_: object) -> None:
+    """Keep requests from reading the body of a redirect, whatever its length, into memory."""
+    if response.is_redirect:
+        response.close()
+
+
+def reason(error: BaseException) -> str:
+    """The first cause of an error in one printable line: libraries wrap it several times over."""
+    while cause := error.__cause__ or (not error.__suppress_context__ and error.__context__):
+        error = cause
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return "".join(filter(str.isprintable, " ".join(text.split())))[:200]
+
+
+def digits() -> dict[str, bytes]:
+    """The content of four files of the same names for scikit-learn's digits.
+
+    1,797 images of 8 by 8 pixels, whose values 0 to 16 become 0 to 255 rounded half up: 1,500 drawn
+    at random with a fixed seed to train with, the other 297 to test.
+    """
+    # Here, because it takes seconds and MNIST does without.
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    images = ((source.images.astype(int) * 255 + 8) // 16).astype("uint8")
+    labels = source.target.astype("uint8")
+    # Python promises that these numbers stay the same in later versions; of a shuffle it does not.
+    numbers = random.Random(DIGITS_SEED)  # noqa: S311
+    order = sorted(range(len(labels)), key=lambda _: numbers.random())
+    train, test = order[:DIGITS_TRAINING_IMAGES], order[DIGITS_TRAINING_IMAGES:]
+    arrays = images[train], labels[train], images[test], labels[test]
+    return {
+        file.name: idx_header(array.shape) + array.tobytes()
+        for file, array in zip(FILES, arrays, strict=True)
+    }
+
+
+def idx_header(shape: Sequence[int]) -> bytes:
+    """The header of an idx file of unsigned bytes, as `isoparam.mnist.parse_idx` describes it."""
+    return bytes([0, 0, 8, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
+
+
+if __name__ == "__main__":
+    support.run(main)

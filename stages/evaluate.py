@@ -1,0 +1,82 @@
+"""Stage evaluate@MODEL: the accuracy of all seeds of one model on the test set."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from isoparam.budget import count_parameters, layer_sizes, width_for_budget
+from isoparam.files import load_images, load_perceptron
+from isoparam.mnist import normalise
+from isoparam.parameters import SHAPES
+from isoparam.statistics import estimate
+from isoparam.training import evaluate
+from stages import support
+
+TEST = Path("data/split/test.safetensors")
+MODELS = Path("models")
+METRICS = Path("metrics")
+CURVES = Path("plots/curves")
+HISTORY = ("seed", "epoch", "train_loss", "validation_loss", "validation_accuracy")
+
+
+def main(name: Annotated[str, typer.Argument(help="A model of params.yaml, such as L3.")]) -> None:
+    """Evaluate models/NAME, into metrics/NAME.json and plots/curves/NAME.csv."""
+    params = support.read_params()
+    model = support.find_model(params.models, name)
+    inputs, classes = SHAPES[params.data.dataset]
+    shape = model.depth, model.width or 0, inputs, classes
+    images = load_images(TEST, inputs, classes)
+    labels = images.labels.long()
+    losses, accuracies = [], []
+    for seed in params.seeds:
+        layers, metadata = load_perceptron(
+            MODELS / name / f"seed-{seed}.safetensors", layer_sizes(*shape)
+        )
+        x = normalise(images.images, metadata["mean"], metadata["deviation"])
+        loss, accuracy = evaluate(layers, x, labels)
+        losses.append(loss.item())
+        accuracies.append(accuracy.item())
+    history = support.read_csv(MODELS / name / "history.csv", HISTORY)
+    last = history[history["epoch"] == history["epoch"].max()]
+    parameters = count_parameters(*shape)
+    metrics = {
+        "depth": model.depth,
+        "width": model.width or 0,
+        "parameters": parameters,
+        "deviation": parameters - params.budget,
+        "on_budget": model.depth > 0
+        and model.width == width_for_budget(params.budget, model.depth, inputs, classes),
+        "seeds": len(params.seeds),
+        **_describe("test_accuracy", accuracies),
+        "test_loss": estimate(losses).mean,
+        **_describe("validation_accuracy", last["validation_accuracy"].tolist()),
+        "validation_loss": estimate(last["validation_loss"].tolist()).mean,
+        "test_accuracies": accuracies,
+    }
+    support.write_json(METRICS / f"{name}.json", metrics)
+    support.write_csv(CURVES / f"{name}.csv", _curves(history))
+
+
+def _describe(name: str, values: list[float]) -> dict[str, float | None]:
+    mean, deviation, lo, hi = estimate(values)
+    return {name: mean, f"{name}_sd": deviation, f"{name}_lo": lo, f"{name}_hi": hi}
+
+
+def _curves(history: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds of each epoch's figures, with the interval of the validation accuracy."""
+    rows: list[dict[str, Any]] = [
+        {
+            "epoch": epoch,
+            "train_loss": group["train_loss"].mean(),
+            "validation_loss": group["validation_loss"].mean(),
+            **_describe("validation_accuracy", group["validation_accuracy"].tolist()),
+        }
+        for epoch, group in history.groupby("epoch")
+    ]
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    support.run(main)

@@ -1,0 +1,177 @@
+"""What the stages share: parameters, whole files or none, one sentence for an error, progress."""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from ruamel.yaml import YAML, YAMLError
+
+from isoparam.parameters import Model, Parameters, validate
+
+PARAMETERS = Path("params.yaml")
+
+
+def read_params() -> Parameters:
+    """The checked content of params.yaml.
+
+    Raises:
+        ValueError: if it is not YAML or not what the schema asks for.
+    """
+    try:
+        document = YAML(typ="safe").load(PARAMETERS)
+    except YAMLError as error:
+        raise ValueError(
+            f"{PARAMETERS} is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
+    try:
+        return validate(document)
+    except ValueError as error:
+        lines = str(error).splitlines()
+        raise ValueError("\n".join(f"{PARAMETERS}: {line}" for line in lines)) from None
+
+
+def find_model(models: dict[str, Model], name: str) -> Model:
+    """The model of that name.
+
+    Raises:
+        ValueError: if params.yaml has none of that name.
+    """
+    if name not in models:
+        raise ValueError(
+            f"{PARAMETERS} has no model {name!r} under models; it has {', '.join(models)}"
+        )
+    return models[name]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write a file or a folder to, which becomes `path` when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    _remove(partial)
+    try:
+        yield partial
+        if path.is_dir():
+            _remove(path)
+        partial.replace(path)
+    finally:
+        _remove(partial)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: if it is missing or damaged.
+    """
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): run `dvc repro`") from None
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a CSV file, whole or not at all; numbers keep all their digits, None is empty."""
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file that has at least these columns and a row.
+
+    Raises:
+        ValueError: if it is missing or damaged.
+    """
+    try:
+        table = pd.read_csv(StringIO(_read_text(path)), float_precision="round_trip")
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid CSV ({error}): run `dvc repro`") from None
+    missing = [column for column in columns if column not in table]
+    if missing or table.empty:
+        raise ValueError(
+            f"{path} must have rows and the columns {', '.join(columns)}, "
+            f"got {len(table)} rows and {', '.join(table)}: run `dvc repro`"
+        )
+    return table
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal, a line at each tenth of the way in a log.
+
+    Yields:
+        A function to call after each of `total` pieces of work, with a text to show.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Progress(console=console) as bar:
+            task = bar.add_task(description, total=total)
+            yield lambda text: bar.update(task, advance=1, description=f"{description} {text}")
+        return
+    done = 0
+
+    def advance(text: str) -> None:
+        nonlocal done
+        done += 1
+        if done * 10 // total > (done - 1) * 10 // total:
+            print(f"{description} {done}/{total} {text}", file=sys.stderr, flush=True)
+
+    yield advance
+
+
+def run(main: Callable[..., None]) -> None:
+    """Run a stage's function as a command; what goes wrong becomes one sentence and exit code 1."""
+    die_with_parent()
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def die_with_parent() -> None:
+    """On Linux, let the kernel end this process when its parent dies, so that none is orphaned."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: run `dvc repro`, which makes it") from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
