@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from ruamel.yaml import YAML
@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from stages import support
 
 # Small images and few of them want a small network and more epochs.
-CHANGES = {
+CHANGES: dict[tuple[str, ...], Any] = {
     ("data", "dataset"): "digits",
     ("budget",): 9610,  # one hidden layer of 128
     ("train", "epochs"): 20,
@@ -34,21 +34,21 @@ def main(
         raise ValueError(f"{folder} exists and is no earlier demo: name another folder")
     if folder.exists():
         shutil.rmtree(folder)
-    _copy(folder)
-    _switch(folder / support.PARAMETERS)
-    _call(folder, sys.executable, "-m", "stages.widths", "--write")
+    copy(folder)
+    edit(folder / support.PARAMETERS, CHANGES, LEARNING_RATE)
+    call(folder, sys.executable, "-m", "stages.widths", "--write")
     for command in (
         ("init", "--quiet"),
         ("add", "--all"),
         ("-c", "user.name=demo", "-c", "user.email=demo@localhost", "commit", "-qm", "digits"),
     ):
-        _call(folder, "git", *command)
+        call(folder, "git", *command)
     if run:
-        _call(folder, sys.executable, "-m", "dvc", "repro")
+        call(folder, sys.executable, "-m", "dvc", "repro")
         print(f"The figures are in {folder / 'plots'}, the accuracies in {folder / 'metrics'}.")
 
 
-def _copy(folder: Path) -> None:
+def copy(folder: Path) -> None:
     """Copy what git tracks or would track, without the record of the study on MNIST."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -65,22 +65,23 @@ def _copy(folder: Path) -> None:
     (folder / ".demo").touch()
 
 
-def _switch(parameters: Path) -> None:
+def edit(parameters: Path, changes: dict[tuple[str, ...], Any], learning_rate: float) -> None:
+    """Change values of a params.yaml, and the learning rate of all its models."""
     yaml = YAML()
     document = yaml.load(parameters)
-    for (*path, key), value in CHANGES.items():
+    for (*path, key), value in changes.items():
         section = document
         for part in path:
             section = section[part]
         section[key] = value
     for model in document["models"].values():
-        model["learning_rate"] = LEARNING_RATE
+        model["learning_rate"] = learning_rate
     with support.replacing(parameters) as partial:
         yaml.dump(document, partial)
 
 
-def _call(folder: Path, *command: str) -> None:
-    # The copy's interpreter is this one, whatever `python` on the PATH is.
+def call(folder: Path, *command: str) -> None:
+    """Run a command in the folder, with this interpreter as its `python`."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
         subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, check=True)

@@ -1,6 +1,7 @@
 """Stage evaluate@MODEL: the accuracy of all seeds of one model on the test set."""
 
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import pandas as pd
@@ -49,32 +50,42 @@ def main(name: Annotated[str, typer.Argument(help="A model of params.yaml, such 
         "on_budget": model.depth > 0
         and model.width == width_for_budget(params.budget, model.depth, inputs, classes),
         "seeds": len(params.seeds),
-        **_describe("test_accuracy", accuracies),
-        "test_loss": estimate(losses).mean,
-        **_describe("validation_accuracy", last["validation_accuracy"].tolist()),
-        "validation_loss": estimate(last["validation_loss"].tolist()).mean,
+        **_describe("test", accuracies),
+        "test_loss": fmean(losses),
+        **_describe("val", last["validation_accuracy"].tolist()),
+        "val_loss": fmean(last["validation_loss"]),
         "test_accuracies": accuracies,
     }
     support.write_json(METRICS / f"{name}.json", metrics)
     support.write_csv(CURVES / f"{name}.csv", _curves(history))
 
 
-def _describe(name: str, values: list[float]) -> dict[str, float | None]:
-    mean, deviation, lo, hi = estimate(values)
-    return {name: mean, f"{name}_sd": deviation, f"{name}_lo": lo, f"{name}_hi": hi}
+def _describe(partition: str, accuracies: list[float]) -> dict[str, float | None]:
+    """Short names, so that `dvc metrics show` fits a wide terminal."""
+    mean, deviation, lo, hi = estimate(accuracies)
+    return {
+        f"{partition}_accuracy": mean,
+        f"{partition}_sd": deviation,
+        f"{partition}_lo": lo,
+        f"{partition}_hi": hi,
+    }
 
 
 def _curves(history: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of each epoch's figures, with the interval of the validation accuracy."""
-    rows: list[dict[str, Any]] = [
-        {
-            "epoch": epoch,
-            "train_loss": group["train_loss"].mean(),
-            "validation_loss": group["validation_loss"].mean(),
-            **_describe("validation_accuracy", group["validation_accuracy"].tolist()),
-        }
-        for epoch, group in history.groupby("epoch")
-    ]
+    rows: list[dict[str, Any]] = []
+    for epoch, group in history.groupby("epoch"):
+        mean, _, lo, hi = estimate(group["validation_accuracy"].tolist())
+        rows.append(
+            {
+                "epoch": epoch,
+                "train_loss": fmean(group["train_loss"]),
+                "validation_loss": fmean(group["validation_loss"]),
+                "validation_accuracy": mean,
+                "validation_accuracy_lo": lo,
+                "validation_accuracy_hi": hi,
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -1,0 +1,41 @@
+# `make` runs the study, `make test` the checks; each sets itself up from Python, git and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test demo docs lock
+
+repro: .venv/ready
+	dvc repro
+
+test: .venv/ready
+	ruff check .
+	ruff format --check .
+	pytest
+
+# The study on small digits that need no network, in the folder demo/.
+demo: .venv/ready
+	python -m stages.demo
+
+# Write the tables of README.md and docs/ anew from metrics/.
+docs: .venv/ready
+	python -m stages.docs
+
+# Compiled bytecode saves seconds at each stage. An interrupted set-up leaves no `ready`.
+.venv/ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: isoparam needs Python 3.11 or later; name one as in 'make PYTHON=python3.12'" >&2; exit 1; }
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
+		uv pip sync --compile-bytecode --python $(BIN)/python requirements.lock; \
+	else \
+		$(PYTHON) -m venv .venv && \
+		$(BIN)/python -m pip install --require-hashes -r requirements.lock; \
+	fi
+	@touch $@
+
+# Resolve the dependencies of pyproject.toml anew.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--extra pipeline --extra test --quiet --output-file requirements.lock pyproject.toml

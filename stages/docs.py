@@ -1,0 +1,150 @@
+"""The tables and figures in README.md and docs/, written from metrics/ between marker lines."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from isoparam.budget import count_parameters, ideal_width, width_for_budget
+from isoparam.parameters import SHAPES, Parameters
+from stages import support
+
+DOCUMENTS = (Path("README.md"), Path("docs/homework.md"))
+METRICS = Path("metrics")
+BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
+
+
+def main(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if a document is out of date.")
+    ] = False,
+) -> None:
+    """Write what lies between marker lines in the documents anew."""
+    for path in DOCUMENTS:
+        old = path.read_text(encoding="utf-8")
+        new = fill(old)
+        if check and new != old:
+            raise ValueError(f"{path} does not agree with metrics/: run `make docs`")
+        if new != old:
+            with support.replacing(path) as partial:
+                partial.write_text(new, encoding="utf-8")
+
+
+def fill(text: str) -> str:
+    """Replace each block of a document by what the metrics say now."""
+
+    def block(match: re.Match[str]) -> str:
+        if match[2] not in BLOCKS:
+            raise ValueError(f"there is no block {match[2]!r}; there are {', '.join(BLOCKS)}")
+        return f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def claim() -> str:
+    """What the study found, in two sentences."""
+    metrics = _metrics()
+    linear = next((m for m in metrics.values() if m["depth"] == 0), None)
+    hidden = {m["depth"]: m for m in metrics.values() if m["depth"] > 0}
+    best = support.read_json(METRICS / "summary.json")
+    lowest = min(hidden.values(), key=lambda m: m["test_accuracy"])
+    first, last = min(hidden), max(hidden)
+    sentence = (
+        f"**At {support.read_params().budget:,} parameters, {_count(best)} classify "
+        f"{_percent(best)} of MNIST's test images rightly** (chosen by validation; mean and 95 % "
+        f"interval over {best['seeds']} seeds), and no depth from {first} to {last} stays below "
+        f"{100 * lowest['test_accuracy']:.2f} %."
+    )
+    if linear:
+        sentence += (
+            f" Without a hidden layer it is {_percent(linear)}, "
+            f"with {linear['parameters']:,} parameters."
+        )
+    return sentence
+
+
+def results() -> str:
+    """The table of all models."""
+    lines = [
+        (
+            "| hidden layers | units each | parameters | off the budget by | test accuracy, % "
+            "| standard deviation | validation accuracy, % |"
+        ),
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for m in _metrics().values():
+        deviation = 100 * m["test_sd"] if m["test_sd"] is not None else float("nan")
+        lines.append(
+            f"| {m['depth']} | {m['width'] or ''} | {m['parameters']:,} "
+            f"| {m['deviation']:+,}{'' if m['on_budget'] else ' (off)'} "
+            f"| {_interval(m)} | {deviation:.2f} "
+            f"| {100 * m['val_accuracy']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def widths() -> str:
+    """The table of widths at the homework's depths, by the formula and as chosen."""
+    params = support.read_params()
+    shape = SHAPES[params.data.dataset]
+    lines = [
+        "| $L$ | real-valued width | width | parameters | deviation | deviation, % |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for depth in range(1, 9):
+        width = width_for_budget(params.budget, depth, *shape)
+        parameters = count_parameters(depth, width, *shape)
+        deviation = parameters - params.budget
+        lines.append(
+            f"| {depth} | {ideal_width(params.budget, depth, *shape):.3f} | {width} "
+            f"| {parameters:,} | {deviation:+,} | {100 * deviation / params.budget:+.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def metrics_show() -> str:
+    """What `dvc metrics show` prints."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "dvc", "metrics", "show", "--precision", "4"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    lines = [line.rstrip() for line in shown.stdout.strip().splitlines()]
+    return "\n".join(["```console", "$ dvc metrics show --precision 4", *lines, "```"])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "claim": claim,
+    "results": results,
+    "widths": widths,
+    "metrics-show": metrics_show,
+}
+
+
+def _metrics() -> dict[str, dict[str, Any]]:
+    params: Parameters = support.read_params()
+    return {name: support.read_json(METRICS / f"{name}.json") for name in params.models}
+
+
+def _interval(m: dict[str, Any]) -> str:
+    mean = f"{100 * m['test_accuracy']:.2f}"
+    return mean if m["test_hi"] is None else f"{mean} ± {50 * (m['test_hi'] - m['test_lo']):.2f}"
+
+
+def _percent(m: dict[str, Any]) -> str:
+    return f"{_interval(m)} %"
+
+
+def _count(m: dict[str, Any]) -> str:
+    layers = "hidden layer" if m["depth"] == 1 else "hidden layers"
+    return f"{m['depth']} {layers} of {m['width']} units"
+
+
+if __name__ == "__main__":
+    support.run(main)

@@ -1,0 +1,84 @@
+"""Copies of the project that tests may change, and the study on digits run in two of them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import demo
+
+ROOT = Path(__file__).parents[1]
+
+
+class Project:
+    """A copy of the project in a folder of its own, with its own git history and DVC cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *command: str, **environment: str) -> str:
+        """Run a command; its output, of which a failure shows all."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=os.environ | {"PATH": path} | environment,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        self.run("git", "add", "--all")
+        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def content(self, *names: str) -> dict[str, bytes]:
+        """All files of some folders, and some files, by name."""
+        paths = [self.folder / name for name in names]
+        files = [p for path in paths for p in ([path] if path.is_file() else path.rglob("*"))]
+        return {
+            str(p.relative_to(self.folder)): p.read_bytes() for p in sorted(files) if p.is_file()
+        }
+
+
+def make_project(folder: Path, changes: Mapping[tuple[str, ...], Any], rate: float) -> Project:
+    """A copy with changed parameters, widths for its budget, and a first commit."""
+    project = Project(folder)
+    demo.copy(folder)
+    demo.edit(folder / "params.yaml", dict(changes), rate)
+    project.run("python", "-m", "stages.widths", "--write")
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    project.commit("start")
+    return project
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Project]:
+    """The whole study on digits, short, in two copies under different circumstances."""
+    changes = demo.CHANGES | {("train", "epochs"): 3, ("seeds",): [0, 7, 8]}
+    parent = tmp_path_factory.mktemp("digits")
+    folders = [parent / "plain", parent / "with spaces, ä"]
+    circumstances = [
+        {"ISOPARAM_WORKERS": "1", "OMP_NUM_THREADS": "1"},
+        {"ISOPARAM_WORKERS": "3", "OMP_NUM_THREADS": "4", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
+    ]
+    projects = [make_project(folder, changes, demo.LEARNING_RATE) for folder in folders]
+    with ThreadPoolExecutor() as pool:
+        list(
+            pool.map(
+                lambda pair: pair[0].run("dvc", "repro", **pair[1]),
+                zip(projects, circumstances, strict=True),
+            )
+        )
+    for project in projects:
+        project.commit("digits")
+    return projects[0], projects[1]

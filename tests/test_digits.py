@@ -1,0 +1,134 @@
+"""The whole pipeline end to end on real digits: the same bits, and what DVC makes of it."""
+
+import csv
+import json
+import shutil
+from io import StringIO
+from typing import NamedTuple
+
+import pytest
+from conftest import Project
+from ruamel.yaml import YAML
+
+RECORDED = ("dvc.lock", "metrics", "plots", "models", "data")
+
+
+def test_two_runs_give_the_same_bytes(digits):
+    first, second = (project.content(*RECORDED) for project in digits)
+    assert len(first) > 9 * 4
+    assert set(first) == set(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_the_outputs_are_complete(digits):
+    files = digits[0].content(*RECORDED)
+    for depth in range(9):
+        assert f"metrics/L{depth}.json" in files
+        assert f"plots/curves/L{depth}.csv" in files
+        assert {f"models/L{depth}/seed-{seed}.safetensors" for seed in (0, 7, 8)} < set(files)
+    for name in ("depth_accuracy.png", "learning_curves.png"):
+        assert files[f"plots/{name}"].startswith(b"\x89PNG")
+
+
+def test_metrics_have_the_same_keys_and_sane_values(digits):
+    files = digits[0].content("metrics")
+    metrics = {n: json.loads(c) for n, c in files.items() if n != "metrics/gradients.json"}
+    assert len(metrics) == 10
+    assert len({tuple(values) for values in metrics.values()}) == 1
+    for name, values in metrics.items():
+        assert values["test_lo"] <= values["test_accuracy"] <= values["test_hi"], name
+        assert len(values["test_accuracies"]) == values["seeds"] == 3
+        assert values["on_budget"] == (values["depth"] > 0)
+    # Ten classes: chance is 0.1, and three epochs are enough for the shallow ones.
+    assert all(metrics[f"metrics/L{depth}.json"]["test_accuracy"] > 0.8 for depth in range(4))
+
+
+def test_the_summary_is_the_model_with_the_best_validation_accuracy(digits):
+    files = digits[0].content("metrics")
+    metrics = [json.loads(files[f"metrics/L{depth}.json"]) for depth in range(9)]
+    assert json.loads(files["metrics/summary.json"]) == max(
+        metrics, key=lambda values: values["val_accuracy"]
+    )
+
+
+def test_a_second_repro_does_nothing(digits):
+    before = digits[0].content("dvc.lock", "metrics", "plots")
+    assert "Data and pipelines are up to date" in digits[0].run("dvc", "repro")
+    assert digits[0].content("dvc.lock", "metrics", "plots") == before
+
+
+class Branch(NamedTuple):
+    project: Project
+    status: str
+    output: str
+
+
+@pytest.fixture(scope="module")
+def wider(digits, tmp_path_factory) -> Branch:
+    """A branch on which L3 is wider than its budget, in a copy with its cache."""
+    folder = tmp_path_factory.mktemp("wider") / "project"
+    shutil.copytree(digits[0].folder, folder, symlinks=True)
+    project = Project(folder)
+    project.run("git", "switch", "--quiet", "--create", "wider")
+    yaml = YAML()
+    document = yaml.load(folder / "params.yaml")
+    document["models"]["L3"]["width"] += 10
+    yaml.dump(document, folder / "params.yaml")
+    status = project.run("dvc", "status", "--json")
+    output = project.run("dvc", "repro")
+    project.commit("L3 is wider")
+    return Branch(project, status, output)
+
+
+def test_a_width_retrains_its_own_model_alone(wider):
+    assert set(json.loads(wider.status)) == {"check", "train@L3", "evaluate@L3", "aggregate"}
+    assert wider.output.count("> python -m stages.train") == 1
+    assert "> python -m stages.train L3" in wider.output
+    assert "> python -m stages.plot" in wider.output
+    metrics = json.loads((wider.project.folder / "metrics/L3.json").read_text())
+    assert not metrics["on_budget"]
+
+
+def test_branches_can_be_compared_on_a_clone_without_cache(wider, tmp_path):
+    wider.project.run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.run("git", "branch", "main", "origin/main")
+    assert not (clone.folder / ".dvc/cache").exists()
+
+    changed = json.loads(clone.run("dvc", "metrics", "diff", "main", "wider", "--json"))
+    assert "metrics/L3.json" in changed
+    assert changed["metrics/L3.json"]["parameters"]["diff"] > 0
+    assert "metrics/L2.json" not in changed
+
+    clone.run("dvc", "plots", "diff", "main", "wider")
+    page = (clone.folder / "dvc_plots/index.html").read_text()
+    spec = page[page.index("test accuracy against hidden layers") :]
+    for anchor in ('"rev": "main"', '"rev": "wider"', '"mark": {"type": "area"'):
+        assert anchor in page
+    assert "accuracy_lo" in spec
+    assert "DVC_METRIC" not in page
+
+
+def test_the_table_keeps_all_digits(digits):
+    files = digits[0].content("plots", "metrics")
+    rows = {
+        row["model"]: row
+        for row in csv.DictReader(StringIO(files["plots/depth_accuracy.csv"].decode()))
+    }
+    for name, row in rows.items():
+        metrics = json.loads(files[f"metrics/{name}.json"])
+        assert float(row["accuracy"]) == metrics["test_accuracy"]
+        assert float(row["accuracy_lo"]) == metrics["test_lo"]
+
+
+def test_a_misspelt_parameter_stops_everything(digits, tmp_path):
+    clone = tmp_path / "clone"
+    digits[0].run("git", "clone", "--quiet", ".", str(clone))
+    path = clone / "params.yaml"
+    path.write_text(path.read_text() + "\nsseeds: [1]\n")
+    with pytest.raises(AssertionError) as failure:
+        Project(clone).run("dvc", "repro")
+    output = str(failure.value)
+    assert "error: params.yaml: sseeds: there is no such parameter" in output
+    assert "Traceback" not in output
+    assert "stages.train" not in output
