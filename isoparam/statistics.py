@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from scipy.stats import t
+from scipy.special import stdtrit
 
 
 class Estimate(NamedTuple):
@@ -52,5 +52,5 @@ def estimate(values: Sequence[float]) -> Estimate:
     if len(values) == 1:
         return Estimate(mean, None, None, None)
     deviation = stdev(values)
-    half = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, 0.975)) * deviation / len(values) ** 0.5
     return Estimate(mean, deviation, mean - half, mean + half)
