@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 INK, MUTED = "#222222", "#777777"
 ON_BUDGET, OFF_BUDGET = "#0b5cad", "#c2571a"
@@ -69,7 +70,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
                 f"{row.width}",
                 (row.depth, 100 * row.accuracy),
                 textcoords="offset points",
-                xytext=(7, 5),
+                xytext=(8, 9),
                 fontsize=8,
                 color=MUTED,
             )
@@ -77,6 +78,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
         axes.set_xlabel("hidden layers (beside each point: units per layer)")
         axes.set_ylabel("test accuracy, %")
         axes.set_xticks(sorted(set(hidden["depth"])))
+        axes.margins(x=0.07)
         axes.set_title(
             f"Accuracy against depth at {budget:,} parameters\n",
             loc="left",
@@ -129,6 +131,9 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
             below.plot(epoch, curve["validation_loss"], color=ON_BUDGET)
             for axes in (above, below):
                 axes.set_yscale("log")
+                axes.yaxis.set_major_formatter("{x:g}")
+                axes.yaxis.set_minor_formatter(NullFormatter())
+            above.set_yticks([1, 2, 5, 10, 20, 50])
         panels[0, 0].set_ylabel("validation error, %")
         panels[1, 0].set_ylabel("loss, nats")
         panels[1, 0].plot([], [], color=OFF_BUDGET, linestyle="--", label="training")
