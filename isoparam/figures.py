@@ -3,7 +3,7 @@
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 INK, MUTED = "#222222", "#777777"
 ON_BUDGET, OFF_BUDGET = "#0b5cad", "#c2571a"
@@ -133,7 +133,7 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter("{x:g}")
                 axes.yaxis.set_minor_formatter(NullFormatter())
-            above.set_yticks([1, 2, 5, 10, 20, 50])
+            above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0, 0].set_ylabel("validation error, %")
         panels[1, 0].set_ylabel("loss, nats")
         panels[1, 0].plot([], [], color=OFF_BUDGET, linestyle="--", label="training")
