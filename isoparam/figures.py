@@ -8,6 +8,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 INK, MUTED = "#222222", "#777777"
 ON_BUDGET, OFF_BUDGET = "#0b5cad", "#c2571a"
 
+# One image in 100,000.
+LEAST_ERROR_PERCENT = 1e-3
+
 _STYLE = {
     "font.size": 10,
     "axes.edgecolor": MUTED,
@@ -86,6 +89,8 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
             fontweight="bold",
         )
         note = f"mean and 95 % interval over {' or '.join(map(str, seeds))} seeds"
+        if seeds == [1]:
+            note = "one seed"
         for row in linear.itertuples():
             note += (
                 f"; no hidden layer ({row.parameters:,} parameters, off the budget): "
@@ -117,11 +122,11 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
         panels = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
         for (name, curve), above, below in zip(curves.items(), *panels, strict=True):
             epoch = curve["epoch"]
-            above.plot(epoch, 100 * (1 - curve["validation_accuracy"]), color=ON_BUDGET)
+            above.plot(epoch, _error_percent(curve["validation_accuracy"]), color=ON_BUDGET)
             above.fill_between(
                 epoch,
-                100 * (1 - curve["validation_accuracy_hi"].astype(float)),
-                100 * (1 - curve["validation_accuracy_lo"].astype(float)),
+                _error_percent(curve["validation_accuracy_hi"]),
+                _error_percent(curve["validation_accuracy_lo"]),
                 color=ON_BUDGET,
                 alpha=0.25,
                 linewidth=0,
@@ -147,6 +152,11 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
         )
         figure.supxlabel("epoch", fontsize=10)
         return figure
+
+
+def _error_percent(accuracy: pd.Series) -> pd.Series:
+    """Error rate in percent, at least what a logarithmic axis can show of no error at all."""
+    return (100 * (1 - accuracy.astype(float))).clip(lower=LEAST_ERROR_PERCENT)
 
 
 def _distances(rows: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,7 +14,10 @@ from isoparam.mlp import Layers
 from isoparam.mnist import Images
 
 # One key for all metadata: safetensors writes several keys in an order that varies.
-_METADATA = "isoparam"
+_METADATA_KEY = "isoparam"
+
+# What the metadata of a perceptron hold.
+METADATA = {"seed", "sizes", "mean", "deviation"}
 
 
 class Perceptron(NamedTuple):
@@ -56,6 +60,11 @@ def load_images(path: Path, inputs: int, classes: int) -> Images:
             f"{path} must hold images of {inputs} pixels, one for each label, "
             f"got {tuple(images.images.shape)} and {len(images.labels)} labels"
         )
+    if images.labels.ndim != 1 or any(tensor.dtype != torch.uint8 for tensor in images):
+        raise ValueError(
+            f"{path} must hold bytes, got images of {images.images.dtype} and labels of "
+            f"{images.labels.dtype} and shape {tuple(images.labels.shape)}"
+        )
     if int(images.labels.max()) >= classes:
         raise ValueError(
             f"{path}: labels must lie in [0, {classes}), got {int(images.labels.max())}"
@@ -69,14 +78,14 @@ def save_perceptron(path: Path, layers: Layers, metadata: dict[str, Any]) -> Non
     Args:
         path: the file to write.
         layers: weights (1, fan-in, fan-out) and biases (1, 1, fan-out).
-        metadata: any JSON.
+        metadata: seed, sizes, mean and deviation.
     """
     tensors = {}
     for index, (weight, bias) in enumerate(layers):
         # Linear layers and ReLUs alternate in the Sequential.
         tensors[f"{2 * index}.weight"] = weight[0].T.contiguous()  # (fan-out, fan-in)
         tensors[f"{2 * index}.bias"] = bias[0, 0].contiguous()  # (fan-out,)
-    save_file(tensors, path, metadata={_METADATA: json.dumps(metadata, sort_keys=True)})
+    save_file(tensors, path, metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
 
 
 def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
@@ -99,11 +108,23 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
             tensors.pop(f"{2 * index}.weight", None),
             tensors.pop(f"{2 * index}.bias", None),
         )
-        if weight is None or bias is None or weight.shape != (fan_out, fan_in):
+        if (
+            weight is None
+            or bias is None
+            or weight.shape != (fan_out, fan_in)
+            or bias.shape != (fan_out,)
+            or weight.dtype != bias.dtype
+            or not weight.is_floating_point()
+        ):
             raise ValueError(f"{path} does not hold a perceptron of sizes {sizes}")
         layers.append((weight.T.contiguous()[None], bias[None, None]))
-    if tensors or "seed" not in metadata:
-        raise ValueError(f"{path} does not hold a perceptron of sizes {sizes}")
+    if tensors:
+        raise ValueError(f"{path} does not hold a perceptron of sizes {sizes} alone")
+    if set(metadata) != METADATA:
+        raise ValueError(
+            f"{path} does not hold a perceptron of sizes {sizes} with the metadata "
+            f"{', '.join(sorted(METADATA))}, but with {', '.join(sorted(metadata)) or 'none'}"
+        )
     return Perceptron(layers, metadata)
 
 
@@ -111,9 +132,11 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = (file.metadata() or {}).get(_METADATA, "{}")
+            metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run `dvc repro`, which makes it") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
-    return tensors, json.loads(metadata)
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} is damaged (its metadata are no mapping): delete it")  # noqa: TRY004
+    return tensors, metadata

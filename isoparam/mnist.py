@@ -1,5 +1,6 @@
 """Image files in the format of MNIST, the homework's split, and the normalisation."""
 
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -49,9 +50,11 @@ def parse_idx(content: bytes) -> Tensor:
         )
     start = 4 + 4 * content[3]
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
-    expected = start + torch.Size(shape).numel()
+    expected = start + prod(shape)
     if len(content) != expected:
         raise ValueError(f"an idx file of shape {shape} has {expected} bytes, got {len(content)}")
+    if start == expected:  # torch.frombuffer takes no empty buffer
+        return torch.empty(shape, dtype=torch.uint8)
     return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).view(shape)
 
 
@@ -128,7 +131,7 @@ def pixel_statistics(images: Tensor) -> tuple[float, float]:
         The two, in the pixels' unit, from 0 to 255; the deviation is more than 0.
 
     Raises:
-        ValueError: if all pixels are equal.
+        ValueError: if there is no image, or all pixels are equal.
 
     Example:
         >>> pixel_statistics(torch.tensor([[0, 2]], dtype=torch.uint8))
@@ -138,6 +141,8 @@ def pixel_statistics(images: Tensor) -> tuple[float, float]:
     counts = torch.bincount(images.flatten(), minlength=256)
     values = torch.arange(256)
     total = int(counts.sum())
+    if not total:
+        raise ValueError("there is no image to tell the pixels' mean from")
     mean = int((counts * values).sum()) / total
     variance = int((counts * values * values).sum()) / total - mean * mean
     if variance <= 0:
@@ -154,10 +159,10 @@ def normalise(images: Tensor, mean: float, deviation: float) -> Tensor:
         deviation: likewise.
 
     Returns:
-        (N, D), float32: (images - mean) / deviation.
+        (N, D), float32, new: (images - mean) / deviation.
 
     Example:
         >>> normalise(torch.tensor([[0, 2]], dtype=torch.uint8), 1.0, 1.0)
         tensor([[-1.,  1.]])
     """
-    return images.float().sub_(mean).div_(deviation)
+    return images.to(torch.float32, copy=True).sub_(mean).div_(deviation)

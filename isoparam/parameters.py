@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,10 +18,24 @@ from isoparam.budget import count_parameters
 # Features of an image and classes of each data set.
 SHAPES = {"mnist": (784, 10), "digits": (64, 10)}
 
+# Files in metrics/ beside those of the models.
+RESERVED = ("summary", "gradients", "sampled", "instance")
+
+
+def _free(name: str) -> str:
+    if name in RESERVED:
+        raise ValueError(f"other results are called {name!r} already: choose another name")
+    return name
+
+
 # A model's name becomes a folder and an argument of a command.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"),
+    AfterValidator(_free),
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class _Section(BaseModel):
@@ -51,7 +66,7 @@ class Train(_Section):
 class Model(_Section):
     """One network of the study."""
 
-    depth: Annotated[int, Field(ge=0)]
+    depth: Annotated[int, Field(ge=0, le=1000)]
     width: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)]
 
@@ -135,6 +150,8 @@ def _sentence(fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         message = "there is no such parameter; remove it or correct its name"
+    elif fault["type"] == "model_type":
+        message = f"must be a mapping of names to values, got {fault['input']!r}"[:200]
     elif fault["type"] not in {"missing", "value_error"}:
         message += f", got {fault['input']!r}"[:200]
-    return f"{key}: {message}" if key else message
+    return " ".join((f"{key}: {message}" if key else message).split("\n"))

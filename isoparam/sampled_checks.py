@@ -77,10 +77,13 @@ def check_samples(input: Tensor, target: Tensor, samples: Samples) -> None:  # n
 
 def check_classes(name: str, ids: Tensor, num_classes: int, valid: Tensor | None = None) -> None:
     """Raise a ValueError if an id is not a class, where `valid`."""
-    wrong = (ids < 0) | (ids >= num_classes)
     if valid is not None:
-        wrong &= valid
-    if bool(wrong.any()):
+        ids = ids[valid]
+    if ids.numel() == 0:
+        return
+    low, high = ids.aminmax()
+    if low < 0 or high >= num_classes:
+        wrong = (ids < 0) | (ids >= num_classes)
         raise ValueError(
             f"{name} must be in [0, {num_classes}), got {int(ids[wrong][0])}"
             + ("" if valid is None else "; mark examples to skip with ignore_index")
@@ -104,13 +107,13 @@ def raise_not_finite(
     }
     for name, tensor in named.items():
         if tensor is not None and not bool(tensor.isfinite().all()):
-            value = float(tensor[~tensor.isfinite()][0])
+            value = float(tensor.detach()[~tensor.isfinite()][0])
             raise ValueError(
                 f"{name} must be finite where the loss reads it, got {value}; find its source "
                 "with torch.autograd.detect_anomaly, or lower the learning rate"
             )
     raise ValueError(
         "logits must be finite, got an overflow of the product of input and linear_weight, whose "
-        f"largest absolute values are {float(input.abs().max())} and "
-        f"{float(weight[rows].abs().max())}; scale them down"
+        f"largest absolute values are {float(input.detach().abs().max())} and "
+        f"{float(weight.detach()[rows].abs().max())}; scale them down"
     )

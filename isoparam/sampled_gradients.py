@@ -9,17 +9,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 class SampledCrossEntropy(torch.autograd.Function):
     """Loss of each example and its derived gradients.
 
-    With P_bk = e^{s_bk} / Z_b, where Z_b = e^{s_bc} + sum_k e^{s_bk}, and m_b = sum_k P_bk:
+    With P_bk the softmax over the samples alone and m_b = sum_k e^{s_bk} / (e^{s_bc} + sum_k
+    e^{s_bk}) the probability that is missing from the target:
 
-        dl/dx_b = sum_k P_bk w_k - m_b w_c
-        dl/dw_k = sum_b P_bk x_b        for the sampled rows
+        dl/dx_b = m_b (sum_k P_bk w_k - w_c)
+        dl/dw_k = sum_b P_bk m_b x_b    for the sampled rows
         dl/dw_c = -m_b x_b              for the target's row
+
+    So only matrix products read P, and the factors of a row scale x, which is smaller.
     """
 
     @staticmethod
@@ -53,35 +55,40 @@ class SampledCrossEntropy(torch.autograd.Function):
             w = weight_rows[:n].view(*ids.shape, -1)  # (B, K, d)
             s = torch.bmm(w, x[:, :, None])[:, :, 0] + sampled_offset  # (B, K)
         if mask_hits:
-            s.masked_fill_(ids == target[:, None], -math.inf)
-        # With the target's logit among them the maximum is finite, whatever is masked.
-        top = torch.maximum(s.amax(1), s_c)  # (B,)
-        p = s.sub_(top[:, None]).exp_()
-        negatives = p.sum(1)
-        Z = negatives + (s_c - top).exp()
-        p.div_(Z[:, None])
-        ctx.save_for_backward(x, weight_rows, p, negatives / Z, rows)
+            _mask_hits(s, ids, target)
+        top = s.amax(1)  # (B,)
+        empty = top.isneginf()
+        # softmax([-inf, ...]) is NaN. Any finite logit will do where the row's factor is 0.
+        s[:, 0].masked_fill_(empty, 0.0)
+        p = s.softmax(1)
+        # The largest of P is 1 / sum_k e^{s_k - top}, which spares a second sum of exponentials.
+        log_negatives = (top - p.amax(1).log()).masked_fill_(empty, -math.inf)  # (B,)
+        margin = s_c - log_negatives  # (B,)
+        ctx.save_for_backward(x, weight_rows, p, margin.neg().sigmoid_(), rows)
         ctx.like = input.dtype, linear_weight.shape, linear_weight.dtype, sparse
-        return -F.logsigmoid((s_c - top) - negatives.log())
+        return -F.logsigmoid(margin)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of input, weight and bias, for the gradient of the loss (B,)."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the sampled softmax has no second derivative; for create_graph=True use "
+                "sampled_linear_cross_entropy_reference"
+            )
         x, weight_rows, p, miss, rows = ctx.saved_tensors
         input_dtype, shape, weight_dtype, sparse = ctx.like
         n = weight_rows.shape[0] - x.shape[0]
         shared = n == p.shape[1]
-        sampled_rows, miss = weight_rows[:n], miss[:, None]  # (n, d), (B, 1)
-        g = grad_loss[:, None]  # (B, 1)
+        sampled_rows = weight_rows[:n]  # (n, d)
+        g = (grad_loss * miss)[:, None]  # (B, 1)
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             if shared:
                 grad_input = p @ sampled_rows  # (B, d)
             else:
                 grad_input = torch.bmm(p[:, None], sampled_rows.view(*p.shape, -1))[:, 0]
-            grad_input.addcmul_(miss, weight_rows[n:], value=-1).mul_(g)
-            grad_input = grad_input.to(input_dtype)
+            grad_input = grad_input.sub_(weight_rows[n:]).mul_(g).to(input_dtype)
         if ctx.needs_input_grad[1]:
             values = torch.empty_like(weight_rows)  # (n + B, d)
             gx = g * x
@@ -89,13 +96,25 @@ class SampledCrossEntropy(torch.autograd.Function):
                 torch.mm(p.t(), gx, out=values[:n])
             else:
                 torch.mul(p[:, :, None], gx[:, None], out=values[:n].view(*p.shape, -1))
-            torch.mul(gx, -miss, out=values[n:])
+            torch.neg(gx, out=values[n:])
             grad_weight = _rows_to_gradient(rows, values.to(weight_dtype), shape, sparse)
         if ctx.needs_input_grad[2]:
             gp = p * g
-            values = torch.cat([gp.sum(0) if shared else gp.flatten(), (-g * miss)[:, 0]])
+            values = torch.cat([gp.sum(0) if shared else gp.flatten(), -g[:, 0]])
             grad_bias = _rows_to_gradient(rows, values.to(weight_dtype), shape[:1], sparse)
         return grad_input, grad_weight, grad_bias, None, None, None, None, None, None
+
+
+def _mask_hits(s: Tensor, ids: Tensor, target: Tensor) -> None:
+    if ids.dim() == 1 and not ids.is_cuda:
+        # Few rows have a hit when there are many classes, and sorting the ids finds them for less
+        # than it costs to compare all. A GPU would have to wait for their number.
+        ordered = ids.sort().values
+        nearest = ordered[torch.searchsorted(ordered, target).clamp_(max=len(ids) - 1)]  # (B,)
+        hit = (nearest == target).nonzero()[:, 0]  # the rows with a hit
+        s[hit] = s[hit].masked_fill(ids == target[hit, None], -math.inf)
+    else:
+        s.masked_fill_(ids == target[:, None], -math.inf)
 
 
 def _rows_to_gradient(rows: Tensor, values: Tensor, shape: torch.Size, sparse: bool) -> Tensor:

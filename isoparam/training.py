@@ -1,7 +1,7 @@
 """Stochastic gradient descent over R replicas of a perceptron, each with its own seed.
 
-The momentum buffer is the accumulator of the matrix products that make the gradients, and one
-fused pass of `torch.optim.SGD` over the flat parameters is the update.
+The momentum buffer is the accumulator of the matrix products that make the gradients. All
+parameters are one flat tensor, so that the update is two passes over it.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ from isoparam.mlp import (
     layer_views,
     logits,
 )
+from isoparam.randomness import generator
 from isoparam.softmax import cross_entropy
 
 
@@ -95,15 +96,10 @@ class Trainer:
         """Draw the initial weights and make room for a batch."""
         self.flat = torch.zeros(len(seeds), parameters_of(sizes), device=device)  # (R, P)
         self.layers = layer_views(self.flat, sizes)
-        initialise(self.layers, [_generator(seed, stream=1) for seed in seeds])
-        velocity = torch.zeros_like(self.flat)
-        self._velocity = layer_views(velocity, sizes)
-        self._momentum = momentum
-        self._optimizer = torch.optim.SGD(
-            [self.flat], lr=0.0, weight_decay=weight_decay, fused=True
-        )
-        # The optimizer has no momentum of its own: what it takes for the gradient is the velocity.
-        self.flat.grad = velocity
+        initialise(self.layers, [generator(seed, stream=1) for seed in seeds])
+        self.velocity = torch.zeros_like(self.flat)
+        self._accumulators = layer_views(self.velocity, sizes)
+        self._momentum, self._weight_decay = momentum, weight_decay
         self._outputs = activation_buffers(self.layers, batch_size)
         self._deltas = activation_buffers(self.layers, batch_size)
 
@@ -124,9 +120,9 @@ class Trainer:
         delta = torch.exp(log_p, out=self._deltas[-1])
         delta.scatter_add_(-1, target, delta.new_full((), -1.0).expand_as(target))
         delta.div_(x.shape[1])  # the gradient of the mean, p - [i = c] over B
-        backward(self.layers, x, self._outputs, self._deltas, self._velocity, self._momentum)
-        self._optimizer.param_groups[0]["lr"] = learning_rate
-        self._optimizer.step()
+        backward(self.layers, x, self._outputs, self._deltas, self._accumulators, self._momentum)
+        self.flat.mul_(1 - learning_rate * self._weight_decay)
+        self.flat.add_(self.velocity, alpha=-learning_rate)
         return loss
 
 
@@ -173,9 +169,9 @@ def train(
     """
     _check_data("training", x, labels, sizes)
     _check_data("validation", *validation, sizes)
-    if batch_size > len(x):
+    if not 1 <= batch_size <= len(x):
         raise ValueError(
-            f"batch_size must be at most {len(x)}, the images there are, got {batch_size}"
+            f"batch_size must be in [1, {len(x)}], the images there are, got {batch_size}"
         )
     trainer = Trainer(
         sizes,
@@ -185,7 +181,7 @@ def train(
         weight_decay=weight_decay,
         device=x.device,
     )
-    orders = [_generator(seed, stream=0) for seed in seeds]
+    orders = [generator(seed, stream=0) for seed in seeds]
     batches = len(x) // batch_size
     batch = x.new_empty(len(seeds) * batch_size, x.shape[1])
     history = []
@@ -202,9 +198,9 @@ def train(
             total += trainer.step(batch.view(*chosen.shape, -1), labels[chosen], rate)
         loss, accuracy = evaluate(trainer.layers, *validation)
         history.append(Epoch(epoch, (total / batches).tolist(), loss.tolist(), accuracy.tolist()))
-        if not bool(torch.isfinite(total).all()):
+        if not bool(torch.isfinite(total + loss).all()):
             raise ValueError(
-                f"the training loss is not finite in epoch {epoch}: lower the learning rate, "
+                f"the loss is not finite in epoch {epoch}: lower the learning rate, "
                 f"now {learning_rate}"
             )
         on_epoch(history[-1])
@@ -230,17 +226,12 @@ def evaluate(layers: Layers, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
     return loss.mean(1), (z.argmax(-1) == labels).double().mean(1)
 
 
-def _generator(seed: int, stream: int) -> torch.Generator:
-    """A generator of its own for each seed and each use, on the CPU whatever the device."""
-    return torch.Generator().manual_seed(stream << 32 | seed)
-
-
 def _check_data(name: str, x: Tensor, labels: Tensor, sizes: Sequence[int]) -> None:
     inputs, classes = sizes[0], sizes[-1]
-    if x.ndim != 2 or x.shape[1] != inputs or len(x) != len(labels) or not len(x):
+    if x.ndim != 2 or x.shape[1] != inputs or labels.shape != x.shape[:1] or not len(x):
         raise ValueError(
             f"{name} images must be of shape (N, {inputs}) with N labels, "
-            f"got {tuple(x.shape)} and {len(labels)} labels"
+            f"got {tuple(x.shape)} and {tuple(labels.shape)} labels"
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(

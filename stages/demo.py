@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from ruamel.yaml import YAML
 
 from stages import support
 
@@ -67,17 +66,14 @@ def copy(folder: Path) -> None:
 
 def edit(parameters: Path, changes: dict[tuple[str, ...], Any], learning_rate: float) -> None:
     """Change values of a params.yaml, and the learning rate of all its models."""
-    yaml = YAML()
-    document = yaml.load(parameters)
-    for (*path, key), value in changes.items():
-        section = document
-        for part in path:
-            section = section[part]
-        section[key] = value
-    for model in document["models"].values():
-        model["learning_rate"] = learning_rate
-    with support.replacing(parameters) as partial:
-        yaml.dump(document, partial)
+    with support.edited_params(parameters) as document:
+        for (*path, key), value in changes.items():
+            section = document
+            for part in path:
+                section = section[part]
+            section[key] = value
+        for model in document["models"].values():
+            model["learning_rate"] = learning_rate
 
 
 def call(folder: Path, *command: str) -> None:

@@ -10,15 +10,35 @@ from stages import support
 TABLE = Path("plots/depth_accuracy.csv")
 CURVES = Path("plots/curves")
 OUT = Path("plots")
+TABLE_COLUMNS = (
+    "model",
+    "depth",
+    "width",
+    "parameters",
+    "on_budget",
+    "seeds",
+    "accuracy",
+    "accuracy_lo",
+    "accuracy_hi",
+)
+CURVE_COLUMNS = (
+    "epoch",
+    "train_loss",
+    "validation_loss",
+    "validation_accuracy",
+    "validation_accuracy_lo",
+    "validation_accuracy_hi",
+)
 
 
 def main() -> None:
     """Draw plots/depth_accuracy.png and plots/learning_curves.png."""
     params = support.read_params()
-    table = support.read_csv(TABLE, ("model", "depth", "accuracy", "accuracy_lo", "accuracy_hi"))
+    table = support.read_csv(TABLE, TABLE_COLUMNS)
+    curves = {
+        name: support.read_csv(CURVES / f"{name}.csv", CURVE_COLUMNS) for name in table["model"]
+    }
     _save(depth_accuracy(table, params.budget), OUT / "depth_accuracy.png")
-    columns = ("epoch", "train_loss", "validation_loss", "validation_accuracy")
-    curves = {name: support.read_csv(CURVES / f"{name}.csv", columns) for name in table["model"]}
     _save(learning_curves(curves), OUT / "learning_curves.png")
 
 

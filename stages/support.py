@@ -29,17 +29,32 @@ def read_params() -> Parameters:
     Raises:
         ValueError: if it is not YAML or not what the schema asks for.
     """
+    if not PARAMETERS.exists():
+        raise ValueError(f"{PARAMETERS} is missing: run this from the root of the project")
+    text = _read_text(PARAMETERS)
     try:
-        document = YAML(typ="safe").load(PARAMETERS)
-    except YAMLError as error:
-        raise ValueError(
-            f"{PARAMETERS} is not valid YAML: {' '.join(str(error).split())}"
-        ) from None
+        document = YAML(typ="safe").load(text)
+    except (YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{PARAMETERS} is not valid YAML: {reason}") from None
     try:
         return validate(document)
     except ValueError as error:
         lines = str(error).splitlines()
         raise ValueError("\n".join(f"{PARAMETERS}: {line}" for line in lines)) from None
+
+
+@contextmanager
+def edited_params(path: Path = PARAMETERS) -> Iterator[Any]:
+    """The content of a params.yaml to change, which is then written with its comments kept."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 1000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    document = yaml.load(path)
+    yield document
+    with replacing(path) as partial:
+        yaml.dump(document, partial)
 
 
 def find_model(models: dict[str, Model], name: str) -> Model:
@@ -82,10 +97,14 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it is missing or damaged.
     """
+    text = _read_text(path)
     try:
-        return json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+        content = json.loads(text)
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}): run `dvc repro`") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping, got {content!r}"[:200])  # noqa: TRY004
+    return content
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -101,7 +120,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         ValueError: if it is missing or damaged.
     """
     try:
-        table = pd.read_csv(StringIO(_read_text(path)), float_precision="round_trip")
+        table = pd.read_csv(StringIO(_read_text(path)))
     except ValueError as error:
         raise ValueError(f"{path} is not valid CSV ({error}): run `dvc repro`") from None
     missing = [column for column in columns if column not in table]
@@ -168,6 +187,8 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run `dvc repro`, which makes it") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def _remove(path: Path) -> None:

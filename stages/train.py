@@ -3,31 +3,19 @@
 torch is imported by the processes that train, not by the one that waits for them.
 """
 
-import multiprocessing
-import signal
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 import typer
 
 from isoparam.budget import layer_sizes
 from isoparam.parameters import SHAPES
-from stages import support
-
-if TYPE_CHECKING:
-    from multiprocessing.queues import SimpleQueue
+from stages import processes, support
 
 SPLIT = Path("data/split")
 OUT = Path("models")
 COLUMNS = ("seed", "epoch", "train_loss", "validation_loss", "validation_accuracy")
-
-
-# What a process gets from its parent at the start: where to report each epoch.
-_worker: dict[str, "SimpleQueue[str | None]"] = {}
 
 
 class Job(NamedTuple):
@@ -50,15 +38,8 @@ class Job(NamedTuple):
 
 def main(
     name: Annotated[str, typer.Argument(help="A model of params.yaml, such as L3.")],
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            envvar="ISOPARAM_WORKERS",
-            help="Processes side by side, as many as there are cores unless said otherwise; "
-            "results do not depend on it.",
-        ),
-    ] = None,
+    *,
+    workers: processes.Workers = None,
 ) -> None:
     """Train all seeds of one model on data/split, into models/NAME."""
     params = support.read_params()
@@ -71,42 +52,19 @@ def main(
         groups = [[seed] for seed in seeds] if device == "cpu" else [seeds]
         jobs = [Job(sizes, group, device, recipe, partial) for group in groups]
         with support.progress(f"train {name}", len(jobs) * recipe["epochs"]) as advance:
-            rows = _run_all(jobs, min(workers or support.available_cores(), len(jobs)), advance)
-        history = pd.DataFrame(sorted(rows), columns=COLUMNS)
+            results = processes.run_all(
+                _train,
+                jobs,
+                workers=workers,
+                advance=advance,
+                preload=["isoparam.files", "isoparam.training"],
+            )
+        rows = sorted(row for rows in results for row in rows)
+        history = pd.DataFrame(rows, columns=COLUMNS)
         support.write_csv(partial / "history.csv", history)
 
 
-def _run_all(jobs: list[Job], workers: int, advance: Any) -> list[tuple[float, ...]]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["isoparam.files", "isoparam.training"])
-    epochs: SimpleQueue[str | None] = context.SimpleQueue()
-    listener = Thread(target=lambda: [advance(text) for text in iter(epochs.get, None)])
-    listener.start()
-    try:
-        with ProcessPoolExecutor(workers, context, _start_worker, (epochs,)) as pool:
-            futures = [pool.submit(_train, job) for job in jobs]
-            try:
-                return [row for future in as_completed(futures) for row in future.result()]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    except BrokenProcessPool:
-        raise ValueError("a training process was killed; was there enough memory?") from None
-    finally:
-        epochs.put(None)
-        listener.join()
-
-
-def _start_worker(epochs: "SimpleQueue[str | None]") -> None:
-    import torch
-
-    _worker["epochs"] = epochs
-    support.die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback beside the parent's message
-    torch.set_num_threads(1)
-
-
-def _train(job: Job) -> list[tuple[float, ...]]:
+def _train(job: Job, report: processes.Report) -> list[tuple[float, ...]]:
     import torch
 
     from isoparam.files import load_images, save_perceptron
@@ -133,9 +91,7 @@ def _train(job: Job) -> list[tuple[float, ...]]:
         validation,
         sizes=job.sizes,
         seeds=job.seeds,
-        on_epoch=lambda epoch: _worker["epochs"].put(
-            f"validation accuracy {max(epoch.validation_accuracy):.4f}"
-        ),
+        on_epoch=lambda epoch: report(f"validation accuracy {max(epoch.validation_accuracy):.4f}"),
         **job.recipe,
     )
     for replica, seed in enumerate(job.seeds):

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from ruamel.yaml import YAML
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
 from isoparam.parameters import SHAPES
@@ -41,18 +40,9 @@ def main(
         )
     Console().print(table)
     if write:
-        _write(widths)
-
-
-def _write(widths: dict[str, int]) -> None:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 1000
-    document = yaml.load(support.PARAMETERS)
-    for name, width in widths.items():
-        document["models"][name]["width"] = width
-    with support.replacing(support.PARAMETERS) as partial:
-        yaml.dump(document, partial)
+        with support.edited_params() as document:
+            for name, width in widths.items():
+                document["models"][name]["width"] = width
 
 
 if __name__ == "__main__":

@@ -161,9 +161,7 @@ def test_all_classes_once_have_weight_one(build):
 @pytest.mark.parametrize("C", [1, 10, 1_000_000])
 def test_the_ends_of_the_unit_interval_give_the_first_and_the_last_class(monkeypatch, name, C, u):
     sampler = BUILDERS[name](C)
-    monkeypatch.setattr(
-        torch, "rand", lambda shape, **_: torch.full(shape, u, dtype=torch.float64)
-    )
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, u, dtype=torch.float64))
     ids = sampler.sample(2, zeros(1)).ids
     assert ids.tolist() == [C - 1 if u else 0] * 2
 
@@ -173,7 +171,7 @@ class OutputSizes(TorchDispatchMode):
 
     largest = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> object:
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, tuple | list) else [result]:
             if isinstance(tensor, torch.Tensor):

@@ -33,7 +33,9 @@ from stages import (
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = sorted(
-    path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in {"__init__", "support"}
+    path.stem
+    for path in (ROOT / "stages").glob("*.py")
+    if "\n    support.run(main)" in path.read_text(encoding="utf-8")
 )
 
 PARAMS = """\
@@ -303,7 +305,7 @@ def test_gradients_are_checked_and_their_errors_written(monkeypatch):
         1e-6,
         float("inf"),
         pytest.param(
-            float("nan"), marks=pytest.mark.xfail(reason="a maximum with NaN is the other number")
+            float("nan"),
         ),
     ],
 )
@@ -346,7 +348,6 @@ def test_widths_writes_the_widths_and_keeps_all_else(folder):
     assert [path.name for path in folder.iterdir()] == [support.PARAMETERS.name]
 
 
-@pytest.mark.xfail(reason="lists that are indented within their key are not any more")
 def test_widths_leaves_committed_parameters_as_they_are():
     committed = (ROOT / support.PARAMETERS).read_text(encoding="utf-8")
     support.PARAMETERS.write_text(committed, encoding="utf-8")
@@ -357,283 +358,246 @@ def test_widths_leaves_committed_parameters_as_they_are():
 # Faults.
 
 
-def overwrite(path, data, write=lambda: None):
-    """Makes what a stage needs, and damages a file of it."""
-
-    def arrange() -> None:
-        write()
-        target = Path(path)
-        if data is None:
-            target.unlink()
-        elif isinstance(data, bytes):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-        else:
-            target.write_bytes(data(target.read_bytes()))
-
-    return arrange
-
-
-def params(old, new, write=lambda: None):
-    assert old in PARAMS
-    return overwrite("params.yaml", PARAMS.replace(old, new).encode(), write)
+def damage(path, data):
+    """Remove a file for None, or replace its bytes by others or by a function of them."""
+    target = Path(path)
+    if data is None:
+        target.unlink()
+    else:
+        target.write_bytes(data if isinstance(data, bytes) else data(target.read_bytes()))
 
 
 def truncated(whole):
-    return whole[: len(whole) - 5]
+    return whole[:-5]
 
 
-def without_column(name):
+def first_line(whole):
+    return whole.splitlines()[0]
+
+
+def without(column):
     """Removes a column from the text of a CSV file."""
 
     def change(whole: bytes) -> bytes:
         rows = [line.split(",") for line in whole.decode().splitlines()]
-        index = rows[0].index(name)
+        index = rows[0].index(column)
         return "\n".join(",".join(row[:index] + row[index + 1 :]) for row in rows).encode()
 
     return change
 
 
-def model(name):
-    return lambda: (write_split(), write_model(name))
+def change_params(old, new):
+    assert old in PARAMS
+    support.PARAMETERS.write_text(PARAMS.replace(old, new), encoding="utf-8")
 
 
-TRAIN, VALIDATION, TEST = (
-    f"data/split/{part}.safetensors" for part in ("train", "validation", "test")
-)
-RAW = "data/raw/MNIST/raw"
-SEED = "models/L1/seed-1.safetensors"
-HISTORY = "models/L1/history.csv"
-MNIST = "dataset: mnist}\nbudget: 9999"
+@pytest.fixture
+def refuses(folder):
+    """Whether a stage tells a fault in one line, and leaves nothing but an empty folder."""
+
+    def check_stage(message: str, main: Callable[..., None], *arguments: object) -> None:
+        before = content(folder)
+        with pytest.raises(ValueError, match=re.escape(message)) as caught:
+            main(*arguments)
+        assert "\n" not in str(caught.value).strip()
+        after = content(folder)
+        assert before.items() <= after.items()
+        more = set(after) - set(before)
+        assert not [path for path in more if after[path] is not None or path.name.startswith(".")]
+
+    return check_stage
 
 
-def known(reason, *case: object):
-    return pytest.param(*case, marks=pytest.mark.xfail(reason=reason))
+MNIST = ("dataset: digits}\nbudget: 300", "dataset: mnist}\nbudget: 9999")
+MISSING = "is missing: run `dvc repro`, which makes it"
 
 
-FAULTS = [
-    # Models that there are not.
-    (
-        train.main,
-        ["L99"],
-        write_split,
-        "params.yaml has no model 'L99' under models; it has L0, L1",
-    ),
-    (train.main, ["../x"], write_split, "params.yaml has no model '../x' under models"),
-    (train.main, [""], write_split, "params.yaml has no model '' under models"),
-    (evaluate.main, ["L99"], write_split, "params.yaml has no model 'L99' under models"),
-    # split
-    (split.main, [], lambda: None, f"{RAW}/train-images-idx3-ubyte is missing: run `dvc repro"),
-    *(
+@pytest.mark.parametrize("name", ["L99", "l1", "../L1", "", " L1"])
+@pytest.mark.parametrize("main", [train.main, evaluate.main])
+def test_a_model_that_there_is_not_is_refused(main, name, refuses):
+    write_split()
+    refuses(f"params.yaml has no model {name!r} under models; it has L0, L1, L2", main, name)
+
+
+@pytest.mark.parametrize("part", ["train-images", "train-labels", "t10k-images", "t10k-labels"])
+def test_split_without_a_file(part, refuses):
+    write_raw()
+    (path,) = split.RAW.glob(f"{part}*")
+    path.unlink()
+    refuses(f"{path} is missing: run `dvc repro download`, which makes it", split.main)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("t10k-images-idx3", truncated, "t10k-images-idx3-ubyte: an idx file of shape [7, 8, 8]"),
+        ("t10k-images-idx3", b"", "t10k-images-idx3-ubyte: an idx file of bytes starts with"),
+        ("t10k-labels-idx1", b"<html>", "t10k-labels-idx1-ubyte: an idx file of bytes starts"),
+        ("t10k-labels-idx1", lambda w: w[:-1] + b"\xff", "labels must lie in [0, 10), got 255"),
         (
-            split.main,
-            [],
-            overwrite(f"{RAW}/{name}", None, write_raw),
-            f"{RAW}/{name} is missing: run `dvc repro download`",
-        )
-        for name in ("train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-    ),
-    (
-        split.main,
-        [],
-        overwrite(f"{RAW}/t10k-images-idx3-ubyte", truncated, write_raw),
-        f"{RAW}/t10k-*: t10k-images-idx3-ubyte: an idx file of shape [7, 8, 8] has 464 bytes",
-    ),
-    (
-        split.main,
-        [],
-        overwrite(f"{RAW}/train-labels-idx1-ubyte", b"", write_raw),
-        "train-labels-idx1-ubyte: an idx file of bytes starts with 00 00 08",
-    ),
-    (
-        split.main,
-        [],
-        overwrite(f"{RAW}/t10k-labels-idx1-ubyte", lambda w: w[:-1] + b"\xff", write_raw),
-        f"{RAW}/t10k-*: labels must lie in [0, 10), got 255",
-    ),
-    (
-        split.main,
-        [],
-        overwrite(f"{RAW}/t10k-labels-idx1-ubyte", download.idx_header((3,)) + b"abc", write_raw),
-        f"{RAW}/t10k-*: images must be (N, height, width) and labels (N,), N of at least 1, got",
-    ),
-    (
-        split.main,
-        [],
-        overwrite(
-            f"{RAW}/t10k-images-idx3-ubyte",
-            download.idx_header((7, 8, 7)) + bytes(7 * 56),
-            write_raw,
+            "t10k-labels-idx1",
+            download.idx_header((3,)) + bytes(3),
+            "images must be (N, height, width) and labels (N,), N of at least 1, got (7, 8, 8) and",
         ),
-        f"{RAW}/t10k-*: an image must have 64 pixels, got 56",
-    ),
-    (
-        split.main,
-        [],
-        params("dataset: digits}\nbudget: 300", MNIST, write_raw),
-        f"{RAW}/train-*: an image must have 784 pixels, got 64",
-    ),
-    # train
-    *(
-        (train.main, ["L1"], overwrite(path, data, write_split), f"{path} {message}")
-        for path in (TRAIN, VALIDATION)
-        for data, message in (
-            (None, "is missing: run `dvc repro`, which makes it"),
-            (truncated, "is damaged ("),
-            (b"", "is damaged ("),
-        )
-    ),
-    (
-        train.main,
-        ["L1"],
-        params("dataset: digits}\nbudget: 300", MNIST, write_split),
-        f"{TRAIN} must hold images of 784 pixels, one for each label, got (24, 64) and 24 labels",
-    ),
-    (
-        train.main,
-        ["L1"],
-        params("batch_size: 8", "batch_size: 25", write_split),
-        "batch_size must be at most 24, the images there are, got 25",
-    ),
-    (
-        train.main,
-        ["L1"],
-        params("width: 4, learning_rate: 0.01", "width: 4, learning_rate: 1.0e+30", write_split),
-        "the training loss is not finite in epoch 1: lower the learning rate, now 1e+30",
-    ),
-    pytest.param(
-        train.main,
-        ["L1"],
-        params("cpu", "cuda", write_split),
-        "train.device is cuda, but torch finds no such device: set it to cpu",
-        marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device"),
-    ),
-    # evaluate
-    *(
-        (evaluate.main, ["L1"], overwrite(path, data, model("L1")), f"{path} {message}")
-        for path, data, message in (
-            (TEST, None, "is missing: run `dvc repro`"),
-            (TEST, truncated, "is damaged ("),
-            (SEED, None, "is missing: run `dvc repro`"),
-            (SEED, truncated, "is damaged ("),
-            (HISTORY, None, "is missing: run `dvc repro`"),
-            (HISTORY, b"", "is not valid CSV"),
-            (
-                HISTORY,
-                b"seed,epoch\n1,1\n",
-                "must have rows and the columns seed, epoch, train_loss",
-            ),
-            (HISTORY, lambda w: w.splitlines()[0], "must have rows and the columns"),
-        )
-    ),
-    (
-        evaluate.main,
-        ["L1"],
-        params("width: 4", "width: 5", model("L1")),
-        "models/L1/seed-3.safetensors does not hold a perceptron of sizes [64, 5, 10]",
-    ),
-    (
-        evaluate.main,
-        ["L1"],
-        params("[3, 1]", "[3, 1, 2]", model("L1")),
-        "models/L1/seed-2.safetensors is missing",
-    ),
-    known(
-        "metadata are not checked",
-        evaluate.main,
-        ["L1"],
-        overwrite(SEED, lambda w: w.replace(b"mean", b"meam"), model("L1")),
-        f"{SEED} ",
-    ),
-    known(
-        "the message of the decoder does not name the file",
-        evaluate.main,
-        ["L1"],
-        overwrite(HISTORY, b"\xff\xfe", model("L1")),
-        f"{HISTORY} ",
-    ),
-    # aggregate
-    *(
-        (aggregate.main, [], overwrite("metrics/L1.json", data, write_metrics), message)
-        for data, message in (
-            (None, "metrics/L1.json is missing: run `dvc repro`"),
-            (b"", "metrics/L1.json is not valid JSON ("),
-            (truncated, "metrics/L1.json is not valid JSON ("),
-            (b"{}", "metrics/L1.json lacks depth, width, parameters"),
-            (b"[]", "metrics/L1.json "),
-        )
-    ),
-    *(
-        known(
-            reason,
-            aggregate.main,
-            [],
-            overwrite("metrics/L1.json", data, write_metrics),
-            "metrics/L1.json ",
-        )
-        for data, reason in (
-            (b"3", "a number has no keys to look for"),
-            (b"\xff\xfe", "the message of the decoder does not name the file"),
-        )
-    ),
-    # plot
-    *(
         (
-            plot.main,
-            [],
-            overwrite(f"plots/{name}.csv", data, write_tables),
-            f"plots/{name}.csv {rest}",
-        )
-        for name in ("depth_accuracy", "curves/L2")
-        for data, rest in (
-            (None, "is missing: run `dvc repro`"),
-            (b"", "is not valid CSV"),
-            (b'a,b\n1,"2', "is not valid CSV"),
-            (b"a,b\n1,2\n", "must have rows and the columns"),
-            (lambda whole: whole.splitlines()[0], "must have rows and the columns"),
-        )
-    ),
-    *(
+            "t10k-images-idx3",
+            download.idx_header((7, 8, 7)) + bytes(7 * 8 * 7),
+            "an image must have 64 pixels, got 56",
+        ),
+    ],
+)
+def test_split_of_damaged_files(name, data, message, refuses):
+    write_raw()
+    damage(split.RAW / f"{name}-ubyte", data)
+    refuses(f"{split.RAW}/t10k-*: {message}", split.main)
+
+
+def test_split_of_another_data_set(refuses):
+    write_raw()
+    change_params(*MNIST)
+    refuses(f"{split.RAW}/train-*: an image must have 784 pixels, got 64", split.main)
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize(("data", "message"), [(None, MISSING), (truncated, "is damaged (")])
+def test_train_on_damaged_files(part, data, message, refuses):
+    write_split()
+    path = train.SPLIT / f"{part}.safetensors"
+    damage(path, data)
+    refuses(f"{path} {message}", train.main, "L1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         (
-            plot.main,
-            [],
-            overwrite(f"plots/{name}.csv", without_column(column), write_tables),
-            f"plots/{name}.csv must have rows and the columns",
-        )
-        for name, columns in (
-            ("depth_accuracy", ("model", "depth", "accuracy", "accuracy_lo", "accuracy_hi")),
-            ("curves/L2", CURVE_COLUMNS[:4]),
-        )
-        for column in columns
-    ),
-    *(
-        known(
-            "not among the columns that are asked for",
-            plot.main,
-            [],
-            overwrite(f"plots/{name}.csv", without_column(column), write_tables),
-            f"plots/{name}.csv must have rows and the columns",
-        )
-        for name, columns in (
-            ("depth_accuracy", ("width", "parameters", "on_budget", "seeds")),
-            ("curves/L2", CURVE_COLUMNS[4:]),
-        )
-        for column in columns
-    ),
+            MNIST,
+            "train.safetensors must hold images of 784 pixels, one for each label, got (24, 64)",
+        ),
+        (
+            ("batch_size: 8", "batch_size: 25"),
+            "batch_size must be in [1, 24], the images there are, got 25",
+        ),
+        (
+            ("width: 4, learning_rate: 0.01", "width: 4, learning_rate: 1.0e+30"),
+            "the loss is not finite in epoch 1: lower the learning rate, now 1e+30",
+        ),
+        pytest.param(
+            ("device: cpu", "device: cuda"),
+            "train.device is cuda, but torch finds no such device: set it to cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device"),
+        ),
+    ],
+)
+def test_train_by_parameters_that_cannot_be(change, message, refuses):
+    write_split()
+    change_params(*change)
+    refuses(message, train.main, "L1")
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "message"),
+    [
+        (evaluate.TEST, None, MISSING),
+        (evaluate.TEST, truncated, "is damaged ("),
+        ("models/L1/seed-1.safetensors", None, MISSING),
+        ("models/L1/seed-1.safetensors", truncated, "is damaged ("),
+        (
+            "models/L1/seed-1.safetensors",
+            lambda whole: whole.replace(b"mean", b"meam"),
+            "",
+        ),
+        ("models/L1/history.csv", None, MISSING),
+        ("models/L1/history.csv", b"", "is not valid CSV"),
+        ("models/L1/history.csv", b"\xff\xfe", "is not valid CSV"),
+        ("models/L1/history.csv", first_line, "must have rows and the columns seed, epoch"),
+        *(
+            ("models/L1/history.csv", without(column), "must have rows and the columns seed, epoch")
+            for column in evaluate.HISTORY
+        ),
+    ],
+)
+def test_evaluate_on_damaged_files(path, data, message, refuses):
+    write_split()
+    write_model("L1")
+    damage(path, data)
+    refuses(f"{path} {message}", evaluate.main, "L1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("width: 4", "width: 5"), "seed-3.safetensors does not hold a perceptron of sizes [64, 5"),
+        (("[3, 1]", "[3, 1, 2]"), f"models/L1/seed-2.safetensors {MISSING}"),
+        (MNIST, "test.safetensors must hold images of 784 pixels"),
+    ],
+)
+def test_evaluate_by_parameters_that_the_weights_are_not_of(change, message, refuses):
+    write_split()
+    write_model("L1")
+    change_params(*change)
+    refuses(message, evaluate.main, "L1")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, MISSING),
+        (b"", "is not valid JSON ("),
+        (truncated, "is not valid JSON ("),
+        (b"{}", "lacks depth, width, parameters"),
+        (b'{"depth": 1}', "lacks width, parameters"),
+        (b"[]", ""),
+        (b"3", ""),
+        (b"\xff\xfe", ""),
+    ],
+)
+def test_aggregate_of_damaged_metrics(data, message, refuses):
+    write_metrics()
+    damage("metrics/L1.json", data)
+    refuses(f"metrics/L1.json {message}", aggregate.main)
+
+
+DAMAGED_TABLES = [
+    (None, MISSING),
+    (b"", "is not valid CSV"),
+    (b"\xff\xfe", "is not valid CSV"),
+    (b'a,b\n1,"2', "is not valid CSV"),
+    (first_line, "must have rows and the columns"),
 ]
 
 
-@pytest.mark.parametrize(("main", "arguments", "arrange", "message"), FAULTS)
-def test_a_fault_is_told_and_leaves_nothing_behind(main, arguments, arrange, message, folder):
-    arrange()
-    before = content(folder)
-    with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        main(*arguments)
-    # One sentence, and nothing of the library that met the fault.
-    assert "\n" not in str(caught.value).strip()
-    after = content(folder)
-    assert [path for path in after if path.is_file()] == [p for p in before if p.is_file()]
-    assert before.items() <= after.items()
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        *DAMAGED_TABLES,
+        *(
+            (without(column), "must have rows and the columns")
+            for column in ("model", "depth", "accuracy", "accuracy_lo", "accuracy_hi")
+        ),
+        *(
+            (without(column), "must have rows and the columns")
+            for column in ("width", "parameters", "on_budget", "seeds")
+        ),
+    ],
+)
+def test_plot_of_a_damaged_table(data, message, refuses):
+    write_tables()
+    damage(plot.TABLE, data)
+    refuses(f"{plot.TABLE} {message}", plot.main)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        *DAMAGED_TABLES,
+        *((without(column), "must have rows and the columns") for column in CURVE_COLUMNS),
+    ],
+)
+def test_plot_of_damaged_curves(data, message, refuses):
+    write_tables()
+    damage(plot.CURVES / "L2.csv", data)
+    refuses(f"{plot.CURVES}/L2.csv {message}", plot.main)
 
 
 STAGES = [
@@ -654,10 +618,10 @@ def test_every_stage_tells_all_faults_of_the_parameters_before_any_work(main, ar
     support.PARAMETERS.write_text(faulty, encoding="utf-8")
     with pytest.raises(ValueError, match="params") as caught:
         main(*arguments)
-    assert str(caught.value).splitlines() == [
-        "params.yaml: budget: Field required",
-        "params.yaml: train.epochs: Input should be greater than or equal to 1, got 0",
-        "params.yaml: bugdet: there is no such parameter; remove it or correct its name",
+    assert [line.split(": ")[:2] for line in str(caught.value).splitlines()] == [
+        ["params.yaml", "budget"],
+        ["params.yaml", "train.epochs"],
+        ["params.yaml", "bugdet"],
     ]
     assert [path.name for path in folder.iterdir()] == ["params.yaml"]
 
@@ -673,14 +637,14 @@ def test_every_stage_tells_all_faults_of_the_parameters_before_any_work(main, ar
         (b"seeds: *other", "params.yaml is not valid YAML: found undefined alias"),
         (b"a: 1\n---\nb: 1", "params.yaml is not valid YAML: expected a single document"),
         (b"seeds: !!python/object:os.system x", "params.yaml is not valid YAML: "),
-        (b"\xff\xfe\xfa", "params.yaml is not valid YAML: "),
+        (b"\xff\xfe\xfa", "params.yaml is not UTF-8 "),
         (b"", "params.yaml: "),
         (b"# nothing but a comment", "params.yaml: "),
         (b"[]", "params.yaml: "),
         (b"just words", "params.yaml: "),
-        known("an error of Python, not of YAML", b"budget: !!int many", "params.yaml "),
-        known("an error of Python, not of YAML", b"2001-99-99", "params.yaml "),
-        known("an error of Python, not of YAML", b"budget: " + b"9" * 5_000, "params.yaml "),
+        (b"budget: !!int many", "params.yaml "),
+        (b"2001-99-99", "params.yaml "),
+        (b"budget: " + b"9" * 5_000, "params.yaml "),
     ],
     ids=lambda value: repr(value[:30]),
 )
@@ -693,7 +657,7 @@ def test_a_file_that_is_no_valid_yaml_is_told_in_one_line(text, message):
 
 def test_missing_parameters_are_told():
     support.PARAMETERS.unlink()
-    with pytest.raises(OSError, match=r"No such file or directory: 'params\.yaml'"):
+    with pytest.raises(ValueError, match=r"params\.yaml is missing: run this from the root"):
         support.read_params()
 
 
@@ -720,7 +684,6 @@ def test_what_is_half_written_vanishes_and_what_was_there_stays(make, old, folde
     elif old == "folder":
         (target / "inner").mkdir(parents=True)
     before = content(folder)
-
     with pytest.raises(StopError):
         write_and_stop(target, make)
     assert content(folder) == before
@@ -810,9 +773,10 @@ def test_each_command_explains_itself(name, run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     main = importlib.import_module(f"stages.{name}").main
     code, out, err = run(main, "--help")
+    plain = re.sub(r"\x1b\[[\d;]*m", "", out)
     assert (code, err) == (0, "")
-    assert "Usage: " in out
-    assert main.__doc__.split("\n")[0] in re.sub(r"\s+", " ", out)
+    assert "Usage: " in plain
+    assert main.__doc__.split("\n")[0] in re.sub(r"\s+", " ", plain)
 
 
 @pytest.mark.parametrize(

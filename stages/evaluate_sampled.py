@@ -1,0 +1,77 @@
+"""Stage evaluate_sampled: what training on sampled classes came to, as tables and metrics."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from isoparam.files import load_images, load_perceptron
+from isoparam.mnist import normalise
+from isoparam.parameters import SHAPES
+from isoparam.statistics import estimate
+from isoparam.training import evaluate
+from stages import support
+
+TEST = Path("data/split/test.safetensors")
+SAMPLED = Path("models/sampled")
+INSTANCE = Path("models/instance/history.csv")
+METRICS = Path("metrics")
+PLOTS = Path("plots")
+
+
+def main() -> None:
+    """Evaluate models/sampled on the test set and gather the figures of models/instance.
+
+    Writes metrics/sampled.json, metrics/instance.json, plots/sampled.csv and plots/instance.csv.
+    """
+    params = support.read_params()
+    shape = SHAPES[params.data.dataset]
+    images = load_images(TEST, *shape)
+    labels = images.labels.long()
+    metrics: dict[str, Any] = {}
+    for name, run in params.sampled.runs.items():
+        figures: list[tuple[float, ...]] = []
+        for seed in params.seeds:
+            layers, metadata = load_perceptron(
+                SAMPLED / name / f"seed-{seed}.safetensors", list(shape)
+            )
+            x = normalise(images.images, metadata["mean"], metadata["deviation"])
+            figures.append(tuple(value.item() for value in evaluate(layers, x, labels)))
+        losses, accuracies = (list(column) for column in zip(*figures, strict=True))
+        metrics[name] = {
+            "weighting": run.weighting,
+            "samples": run.samples,
+            "learning_rate": run.learning_rate,
+            "seeds": len(params.seeds),
+            **_describe("test_accuracy", accuracies),
+            **_describe("test_loss", losses),
+        }
+    support.write_json(METRICS / "sampled.json", metrics)
+    support.write_csv(PLOTS / "sampled.csv", _table(metrics))
+
+    history = support.read_csv(INSTANCE, ("run", "epoch", "loss", "accuracy"))
+    metrics = {}
+    for name, instance in params.instance.runs.items():
+        last = history[history["run"] == name].iloc[-1]
+        metrics[name] = instance.model_dump() | {
+            "test_loss": float(last["loss"]),
+            "test_accuracy": float(last["accuracy"]),
+        }
+    support.write_json(METRICS / "instance.json", metrics)
+    columns = ["weighting", "samples", "images", "epochs"]
+    described = _table(metrics)[["run", *columns]].rename(columns={"epochs": "of_epochs"})
+    support.write_csv(PLOTS / "instance.csv", history.merge(described, on="run"))
+
+
+def _describe(name: str, values: list[float]) -> dict[str, float | None]:
+    mean, deviation, lo, hi = estimate(values)
+    return {name: mean, f"{name}_sd": deviation, f"{name}_lo": lo, f"{name}_hi": hi}
+
+
+def _table(metrics: dict[str, Any]) -> pd.DataFrame:
+    table = pd.DataFrame([{"run": name} | values for name, values in metrics.items()])
+    return table.astype({"samples": "Int64"})  # whole numbers, empty for the full softmax
+
+
+if __name__ == "__main__":
+    support.run(main)

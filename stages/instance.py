@@ -1,0 +1,109 @@
+"""Stage instance: each training image a class of its own, the full softmax against sampled ones.
+
+torch is imported by the processes that train, not by the one that waits for them.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import pandas as pd
+import typer
+
+from isoparam.parameters import SHAPES
+from stages import processes, support
+
+TRAIN = Path("data/split/train.safetensors")
+OUT = Path("models/instance")
+COLUMNS = ("run", "epoch", "loss", "accuracy")
+RATES = (0.05, 0.1, 0.2)
+
+
+class Job(NamedTuple):
+    """What one process is to do.
+
+    Attributes:
+        run: name of the run.
+        shape: pixels of an image, and classes of its labels.
+        views: arguments of `isoparam.views.Views`.
+        count: views to evaluate on.
+        held_out: whether on the views to choose by, not on those to report.
+        recipe: further arguments of `isoparam.instance.train_instances`.
+    """
+
+    run: str
+    shape: tuple[int, int]
+    views: dict[str, Any]
+    count: int
+    held_out: bool
+    recipe: dict[str, Any]
+
+
+def main(
+    *,
+    workers: processes.Workers = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune", help="Write nothing; print each run's loss on held-out views at all rates."
+        ),
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="With --tune: this run; may be repeated.")
+    ] = None,
+) -> None:
+    """Train all runs on data/split/train.safetensors, into models/instance/history.csv."""
+    params = support.read_params()
+    recipe = params.instance.model_dump()
+    shape = SHAPES[params.data.dataset]
+    runs, count = recipe.pop("runs"), recipe.pop("views")
+    views = {"shift": recipe.pop("shift"), "noise": recipe.pop("noise")}
+    names = [name for name in runs if not (tune and only) or name in only]
+    # Longest first, so that no core waits for the last: a step of the encoder costs about as much
+    # as 3,000 classes, and the full softmax is by far the longest of all.
+    cost = {
+        name: runs[name]["epochs"] * (3_000 + (runs[name]["samples"] or 60_000)) for name in names
+    }
+    jobs = [
+        Job(name, shape, views, count, tune, recipe | runs[name] | change)
+        for name in sorted(names, key=lambda name: -cost[name])
+        for change in ([{"learning_rate": rate} for rate in RATES] if tune else [{}])
+    ]
+    with support.progress("instance", sum(job.recipe["epochs"] for job in jobs)) as advance:
+        results = processes.run_all(
+            _train,
+            jobs,
+            workers=workers,
+            advance=advance,
+            preload=["isoparam.files", "isoparam.instance"],
+        )
+    if tune:
+        for job, history in zip(jobs, results, strict=True):
+            print(f"{job.run}\t{job.recipe['learning_rate']}\t{history[-1][1]:.4f}")
+        return
+    histories = dict(zip((job.run for job in jobs), results, strict=True))
+    rows = [(name, *row) for name in runs for row in histories[name]]
+    with support.replacing(OUT) as partial:
+        partial.mkdir()
+        support.write_csv(partial / "history.csv", pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _train(job: Job, report: processes.Report) -> list[tuple[int, float, float]]:
+    from isoparam.files import load_images
+    from isoparam.instance import Probe, train_instances
+    from isoparam.views import Views
+
+    recipe = dict(job.recipe)
+    law, seed = recipe.pop("images"), recipe.pop("seed")
+    views = Views(load_images(TRAIN, *job.shape).images, **job.views)
+    return train_instances(
+        views,
+        Probe(views, job.count, law, seed=seed, held_out=job.held_out),
+        law=law,
+        seed=seed,
+        on_epoch=lambda text: report(f"{job.run} {text}"),
+        **recipe,
+    )
+
+
+if __name__ == "__main__":
+    support.run(main)

@@ -1,0 +1,134 @@
+"""Stage sampled: a linear classifier trained on sampled classes, each run with each seed.
+
+torch is imported by the processes that train, not by the one that waits for them.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import pandas as pd
+import typer
+
+from isoparam.parameters import SHAPES
+from stages import processes, support
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SPLIT = Path("data/split")
+OUT = Path("models/sampled")
+COLUMNS = ("run", "seed", "epoch", "validation_loss", "validation_accuracy")
+RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+class Job(NamedTuple):
+    """What one process is to do.
+
+    Attributes:
+        run: name of the run.
+        seed: its seed.
+        shape: pixels of an image, and classes.
+        recipe: further arguments of `isoparam.sampled_linear.train_linear`.
+        folder: where to write the weights; None to write none.
+    """
+
+    run: str
+    seed: int
+    shape: tuple[int, int]
+    recipe: dict[str, Any]
+    folder: Path | None
+
+
+def main(
+    *,
+    workers: processes.Workers = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune", help="Write nothing; print each run's validation loss at several rates."
+        ),
+    ] = False,
+) -> None:
+    """Train all runs on data/split, into models/sampled."""
+    params = support.read_params()
+    recipe = params.sampled.model_dump()
+    runs, seeds = recipe.pop("runs"), params.seeds
+    shape = SHAPES[params.data.dataset]
+    # Longest first: a step's cost grows with the classes that it samples.
+    names = sorted(runs, key=lambda name: -(runs[name]["samples"] or 0))
+    if tune:
+        rates, seeds = RATES, seeds[:1]
+        jobs = [
+            Job(name, seeds[0], shape, recipe | runs[name] | {"learning_rate": rate}, None)
+            for name in names
+            for rate in rates
+        ]
+        for job, rows in zip(jobs, _run(jobs, workers), strict=True):
+            print(f"{job.run}\t{job.recipe['learning_rate']}\t{rows[-1][-2]:.4f}")
+        return
+    with support.replacing(OUT) as partial:
+        for name in names:
+            (partial / name).mkdir(parents=True)
+        jobs = [
+            Job(name, seed, shape, recipe | runs[name], partial) for name in names for seed in seeds
+        ]
+        rows = [row for rows in _run(jobs, workers) for row in rows]
+        support.write_csv(partial / "history.csv", pd.DataFrame(sorted(rows), columns=COLUMNS))
+
+
+def _run(jobs: list[Job], workers: int | None) -> list[list[tuple[Any, ...]]]:
+    with support.progress("sampled", sum(job.recipe["epochs"] for job in jobs)) as advance:
+        return processes.run_all(
+            _train,
+            jobs,
+            workers=workers,
+            advance=advance,
+            preload=["isoparam.files", "isoparam.sampled_linear"],
+        )
+
+
+def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
+    from isoparam.files import save_perceptron
+    from isoparam.sampled_linear import train_linear
+
+    x, labels, validation, statistics = _load(*job.shape)
+    layers, history = train_linear(
+        x,
+        labels,
+        validation,
+        classes=job.shape[1],
+        seed=job.seed,
+        on_epoch=lambda epoch: report(f"{job.run} validation accuracy {epoch.accuracy:.4f}"),
+        **job.recipe,
+    )
+    if job.folder:
+        save_perceptron(
+            job.folder / job.run / f"seed-{job.seed}.safetensors",
+            layers,
+            {"seed": job.seed, "sizes": list(job.shape)} | statistics,
+        )
+    return [(job.run, job.seed, *epoch) for epoch in history]
+
+
+@cache
+def _load(
+    inputs: int, classes: int
+) -> tuple["Tensor", "Tensor", tuple["Tensor", "Tensor"], dict[str, float]]:
+    """Training and validation set, read once by each process."""
+    from isoparam.files import load_images
+    from isoparam.mnist import normalise, pixel_statistics
+
+    train, held_out = (
+        load_images(SPLIT / f"{part}.safetensors", inputs, classes)
+        for part in ("train", "validation")
+    )
+    mean, deviation = pixel_statistics(train.images)
+    (x, labels), validation = (
+        (normalise(part.images, mean, deviation), part.labels.long()) for part in (train, held_out)
+    )
+    return x, labels, validation, {"mean": mean, "deviation": deviation}
+
+
+if __name__ == "__main__":
+    support.run(main)
