@@ -36,6 +36,8 @@ Name = Annotated[
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 class _Section(BaseModel):
@@ -58,8 +60,8 @@ class Train(_Section):
     device: Literal["cpu", "cuda"] = "cpu"
     epochs: Positive
     batch_size: Positive
-    warmup: Annotated[float, Field(ge=0, lt=1)]
-    momentum: Annotated[float, Field(ge=0, lt=1)]
+    warmup: Share
+    momentum: Share
     weight_decay: Annotated[float, Field(ge=0)]
 
 
@@ -68,7 +70,7 @@ class Model(_Section):
 
     depth: Annotated[int, Field(ge=0, le=1000)]
     width: Positive | None = None
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Rate
 
     @model_validator(mode="after")
     def _width_goes_with_depth(self) -> Self:
@@ -79,25 +81,68 @@ class Model(_Section):
         return self
 
 
-class Parameters(_Section):
-    """The whole of params.yaml.
+class SampledRun(_Section):
+    """One way to train the output layer: on all classes, or on K sampled ones."""
 
-    Example:
-        >>> study = Parameters.model_validate({
-        ...     "data": {"dataset": "digits"}, "budget": 9610, "seeds": [0],
-        ...     "train": {"epochs": 1, "batch_size": 32, "warmup": 0.2, "momentum": 0.9,
-        ...               "weight_decay": 0.0},
-        ...     "models": {"L1": {"depth": 1, "width": 128, "learning_rate": 0.1}},
-        ... })
-        >>> study.models["L1"].width
-        128
-    """
+    weighting: Literal["full", "importance", "stated"]
+    samples: Positive | None = None
+    learning_rate: Rate
+
+    @model_validator(mode="after")
+    def _samples_go_with_sampling(self) -> Self:
+        if self.weighting == "full" and self.samples is not None:
+            raise ValueError(f"the full softmax samples nothing: remove `samples: {self.samples}`")
+        if self.weighting != "full" and self.samples is None:
+            raise ValueError(f"weighting {self.weighting} needs samples: add `samples: ...`")
+        return self
+
+
+class Sampled(_Section):
+    """The linear classifier on sampled classes, as `isoparam.sampled_linear` takes it."""
+
+    epochs: Positive
+    batch_size: Positive
+    warmup: Share
+    runs: Annotated[dict[Name, SampledRun], Field(min_length=1)]
+
+
+class InstanceRun(SampledRun):
+    """One training of instance discrimination."""
+
+    # The base class allows less; `none` is there to show what the correction is worth.
+    weighting: Literal["full", "importance", "stated", "none"]
+    images: Literal["uniform", "zipf"] = "uniform"
+    epochs: Positive
+
+
+class Instance(_Section):
+    """Instance discrimination, as `isoparam.instance.train_instances` takes it."""
+
+    seed: Seed
+    shift: Annotated[int, Field(ge=0)]
+    noise: Annotated[float, Field(ge=0)]
+    hidden: Positive
+    features: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    class_rate: Rate
+    warmup: Share
+    momentum: Share
+    exponent: Annotated[float, Field(ge=0)]
+    views: Positive
+    evaluations: Positive
+    runs: Annotated[dict[Name, InstanceRun], Field(min_length=1)]
+
+
+class Parameters(_Section):
+    """The whole of params.yaml."""
 
     data: Data
     budget: Positive
     seeds: Annotated[list[Seed], Field(min_length=1)]
     train: Train
     models: Annotated[dict[Name, Model], Field(min_length=1)]
+    sampled: Sampled
+    instance: Instance
 
     @field_validator("seeds")
     @classmethod
