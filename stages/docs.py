@@ -14,7 +14,7 @@ from isoparam.budget import count_parameters, ideal_width, width_for_budget
 from isoparam.parameters import SHAPES, Parameters
 from stages import support
 
-DOCUMENTS = (Path("README.md"), Path("docs/homework.md"))
+DOCUMENTS = (Path("README.md"), Path("docs/homework.md"), Path("docs/sampled_softmax.md"))
 METRICS = Path("metrics")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
@@ -120,11 +120,52 @@ def metrics_show() -> str:
     return "\n".join(["```console", "$ dvc metrics show --precision 4", *lines, "```"])
 
 
+def sampled() -> str:
+    """The table of the linear classifiers trained on sampled classes."""
+    lines = [
+        (
+            "| training | K | learning rate | test accuracy, % "
+            "| full negative log-likelihood, nats |"
+        ),
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for m in support.read_json(METRICS / "sampled.json").values():
+        loss = f"{m['test_loss']:.4f}"
+        if m["test_loss_hi"] is not None:
+            loss += f" ± {(m['test_loss_hi'] - m['test_loss_lo']) / 2:.4f}"
+        ends = {"test_lo": m["test_accuracy_lo"], "test_hi": m["test_accuracy_hi"]}
+        lines.append(
+            f"| {_training(m)} | {m['samples'] or ''} | {m['learning_rate']:g} "
+            f"| {_interval(m | ends)} | {loss} |"
+        )
+    return "\n".join(lines)
+
+
+def instance() -> str:
+    """The table of the trainings on as many classes as images."""
+    lines = [
+        (
+            "| images drawn | training | K | epochs | learning rate "
+            "| top-1 on fresh views, % | full negative log-likelihood, nats |"
+        ),
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    laws = {"uniform": "once an epoch", "zipf": "by Zipf's law"}
+    lines += [
+        f"| {laws[m['images']]} | {_training(m)} | {m['samples'] or ''} | {m['epochs']} "
+        f"| {m['learning_rate']:g} | {100 * m['test_accuracy']:.1f} | {m['test_loss']:.2f} |"
+        for m in support.read_json(METRICS / "instance.json").values()
+    ]
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "claim": claim,
     "results": results,
     "widths": widths,
     "metrics-show": metrics_show,
+    "sampled": sampled,
+    "instance": instance,
 }
 
 
@@ -145,6 +186,16 @@ def _percent(m: dict[str, Any]) -> str:
 def _count(m: dict[str, Any]) -> str:
     layers = "hidden layer" if m["depth"] == 1 else "hidden layers"
     return f"{m['depth']} {layers} of {m['width']} units"
+
+
+def _training(m: dict[str, Any]) -> str:
+    names = {
+        "full": "full softmax",
+        "importance": "sampled, importance weights",
+        "stated": "sampled, stated weights",
+        "none": "sampled, no correction",
+    }
+    return names[m["weighting"]]
 
 
 if __name__ == "__main__":

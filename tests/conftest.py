@@ -1,5 +1,6 @@
 """Copies of the project that tests may change, and the study on digits run in two of them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,35 @@ import pytest
 from stages import demo
 
 ROOT = Path(__file__).parents[1]
+
+# What tests of other things put into a params.yaml, which must be whole.
+SAMPLED_SECTIONS: dict[str, Any] = {
+    "sampled": {
+        "epochs": 1,
+        "batch_size": 8,
+        "warmup": 0.1,
+        "runs": {"full": {"weighting": "full", "learning_rate": 0.1}},
+    },
+    "instance": {
+        "seed": 0,
+        "shift": 1,
+        "noise": 0.3,
+        "hidden": 8,
+        "features": 4,
+        "batch_size": 8,
+        "class_rate": 1.0,
+        "warmup": 0.1,
+        "momentum": 0.9,
+        "exponent": 0.75,
+        "views": 8,
+        "evaluations": 1,
+        "runs": {"full": {"weighting": "full", "learning_rate": 0.1, "epochs": 1}},
+    },
+}
+# JSON is YAML.
+SAMPLED_YAML = "".join(
+    f"{name}: {json.dumps(section)}\n" for name, section in SAMPLED_SECTIONS.items()
+)
 
 
 class Project:

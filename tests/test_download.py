@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from conftest import SAMPLED_YAML
 from torchvision.datasets import MNIST
 
 from isoparam.mnist import parse_idx
@@ -55,6 +56,7 @@ seeds: [0]
 train: {{epochs: 1, batch_size: 32, warmup: 0.2, momentum: 0.9, weight_decay: 0.0}}
 models: {{L0: {{depth: 0, learning_rate: 0.1}}}}
 """
+PARAMS += SAMPLED_YAML.replace("{", "{{").replace("}", "}}")
 
 
 def packed(name: str) -> bytes:

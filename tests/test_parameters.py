@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import SAMPLED_SECTIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -36,6 +37,7 @@ STUDY = {
         "L1": {"depth": 1, "width": 128, "learning_rate": 0.1},
         "L2": {"depth": 2, "width": 68, "learning_rate": 0.1},
     },
+    **SAMPLED_SECTIONS,
 }
 REMOVED = object()
 
@@ -82,10 +84,17 @@ def test_the_committed_widths_are_those_of_the_budget():
     }
 
 
+def with_defaults(section, **defaults):
+    runs = {name: defaults | run for name, run in STUDY[section]["runs"].items()}
+    return STUDY[section] | {"runs": runs}
+
+
 def test_values_arrive_as_they_were_written():
     assert validate(STUDY).model_dump() == {
         **STUDY,
         "models": {name: {"width": None} | model for name, model in STUDY["models"].items()},
+        "sampled": with_defaults("sampled", samples=None),
+        "instance": with_defaults("instance", samples=None, images="uniform"),
     }
 
 

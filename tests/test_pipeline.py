@@ -104,7 +104,7 @@ def test_the_table_is_made_of_all_models():
 def test_only_evaluation_depends_on_the_test_set():
     assert {
         name for name, stage in STAGES.items() if "data/split/test.safetensors" in stage["deps"]
-    } == {"evaluate"}
+    } == {"evaluate", "evaluate_sampled"}
 
 
 @pytest.mark.parametrize("stage", ["check", "download", "aggregate", "plot"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from conftest import SAMPLED_YAML
 
 from isoparam import files
 from isoparam.budget import parameters_of
@@ -49,6 +50,7 @@ models:
   L1: {depth: 1, width: 4, learning_rate: 0.01}  # on the budget
   L2: {depth: 2, width: 9, learning_rate: 0.01}
 """
+PARAMS += SAMPLED_YAML
 SIZES = {"L0": [64, 10], "L1": [64, 4, 10], "L2": [64, 9, 9, 10]}
 CURVE_COLUMNS = (
     "epoch",
@@ -254,7 +256,7 @@ def test_aggregate_makes_one_table_and_lets_validation_choose():
 
 def test_the_table_is_in_the_order_of_the_depth_whatever_that_of_the_models():
     lines = PARAMS.splitlines(keepends=True)
-    support.PARAMETERS.write_text("".join(lines[:6] + lines[:5:-1]), encoding="utf-8")
+    support.PARAMETERS.write_text("".join(lines[:6] + lines[8:5:-1] + lines[9:]), encoding="utf-8")
     write_metrics()
     aggregate.main()
     table = support.read_csv(aggregate.TABLE, ["model"])
