@@ -10,7 +10,7 @@ INK, MUTED = "#222222", "#777777"
 FULL, IMPORTANCE, STATED, NONE = "#222222", "#0072b2", "#d55e00", "#cc79a7"
 _COLOURS = {"full": FULL, "importance": IMPORTANCE, "stated": STATED, "none": NONE}
 _MARKERS = {"full": "s", "importance": "o", "stated": "D", "none": "^"}
-_SHADES = ("#56b4e9", "#009e73", "#0072b2", "#332288", "#117733")
+_SHADES = ("#56b4e9", "#009e73", "#0072b2", "#332288", "#e69f00")  # by K
 
 _STYLE = {
     "font.size": 10,
@@ -78,10 +78,15 @@ def sampled_classifier(table: pd.DataFrame) -> Figure:
             axes.set_xticks(sorted(set(table["samples"].dropna().astype(int))))
         panels[0].legend(frameon=False, fontsize=8.5)
         seeds = " or ".join(map(str, sorted(set(table["seeds"]))))
+        reached = ", ".join(
+            f"{weighting} {100 * rows.min():.1f} to {100 * rows.max():.1f} %"
+            for weighting, rows in table.groupby("weighting", sort=False)["test_accuracy"]
+            if weighting != "full"
+        )
         _title(
             figure,
-            "A linear classifier trained on sampled classes",
-            f"mean and 95 % interval over {seeds} seeds",
+            f"Accuracy from sampled classes: {reached}",
+            f"linear classifier; mean and 95 % interval over {seeds} seeds",
         )
         return figure
 
@@ -109,38 +114,54 @@ def instance_discrimination(table: pd.DataFrame) -> Figure:
         panels = figure.subplots(2, len(laws), sharex="col", squeeze=False)
         for law, above, below in zip(laws, *panels, strict=True):
             runs = list(table[table["images"] == law].groupby("run", sort=False))
-            shades = iter(_SHADES * len(runs))
+            sizes = sorted(set(table["samples"].dropna()))
+            shades = {k: _SHADES[i % len(_SHADES)] for i, k in enumerate(sizes)}
             longest = table["of_epochs"].where(table["images"] == law).max()
             for _, rows in runs:
-                _draw_run(above, below, rows, next(shades), longest)
+                _draw_run(above, below, rows, shades, longest)
             above.set_title(titles[law], fontsize=10)
             above.set_ylim(bottom=0)
             below.set_xlabel("epoch")
-            above.legend(frameon=False, fontsize=8)
+            below.legend(frameon=False, fontsize=8.5, loc="upper right")
         panels[0, 0].set_ylabel("top-1 accuracy on fresh views, %")
         panels[1, 0].set_ylabel("full-softmax negative\nlog-likelihood, nats")
-        _title(figure, "Each training image a class of its own", "")
+        ends = table.groupby("run", sort=False).tail(1)
+        best = ends.loc[ends[ends["images"] == laws[0]]["accuracy"].idxmax()]
+        _title(
+            figure,
+            f"Each image a class: top-1 {100 * best['accuracy']:.1f} % "
+            f"({_training(best)}, {best['of_epochs']} epochs)",
+            "one run each; negative log-likelihood and top-1 over all classes",
+        )
         return figure
 
 
-def _draw_run(above: Axes, below: Axes, rows: pd.DataFrame, shade: str, longest: float) -> None:
+def _draw_run(
+    above: Axes, below: Axes, rows: pd.DataFrame, shades: dict[float, str], longest: float
+) -> None:
     first = rows.iloc[0]
-    weighting, law = first["weighting"], first["images"]
+    weighting = first["weighting"]
     short = first["of_epochs"] < longest
-    name = "full softmax" if weighting == "full" else f"{weighting}, K = {int(first['samples'])}"
     style = {
-        "color": shade if weighting == "importance" and law == "uniform" else _COLOURS[weighting],
+        "color": shades[first["samples"]] if weighting == "importance" else _COLOURS[weighting],
         "marker": _MARKERS[weighting],
         "markersize": 4,
         "linewidth": 1.4,
         "linestyle": "--" if short else "-",
-        "label": f"{name}, {first['of_epochs']} epochs",
+        "label": f"{_training(first)}, {first['of_epochs']} epochs",
     }
     above.plot(rows["epoch"], 100 * rows["accuracy"], **style)
     below.plot(rows["epoch"], rows["loss"], **style)
 
 
+def _training(run: pd.Series) -> str:
+    """How a run trained, for a legend."""
+    if run["weighting"] == "full":
+        return "full softmax"
+    name = "no correction" if run["weighting"] == "none" else f"{run['weighting']} weights"
+    return f"{name}, K = {int(run['samples'])}"
+
+
 def _title(figure: Figure, title: str, note: str) -> None:
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    if note:
-        figure.text(0.99, 0.985, note, ha="right", va="top", fontsize=8.5, color=MUTED)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.supxlabel(note, x=0.99, ha="right", fontsize=8.5, color=MUTED)

@@ -84,7 +84,7 @@ def test_the_committed_widths_are_those_of_the_budget():
     }
 
 
-def with_defaults(section, **defaults):
+def with_defaults(section, **defaults: object):
     runs = {name: defaults | run for name, run in STUDY[section]["runs"].items()}
     return STUDY[section] | {"runs": runs}
 
