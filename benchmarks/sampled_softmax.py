@@ -364,21 +364,19 @@ def goals(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def draw(table: pd.DataFrame, title: str) -> plt.Figure:
+def draw(table: pd.DataFrame, title: str, clock: str) -> plt.Figure:
     """Milliseconds against classes, both logarithmic, one line for each contestant."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for name, rows in table.groupby("contestant", sort=False):
         emphasis = {"linewidth": 2.5, "zorder": 3} if name == OURS else {"linewidth": 1.2}
         style = "--" if name == FLOOR else "-"
         color = "0.4" if name == FLOOR else None
-        axes.plot(
-            rows["classes"], rows["best_ms"], f"o{style}", color=color, label=name, **emphasis
-        )
+        axes.plot(rows["classes"], rows[clock], f"o{style}", color=color, label=name, **emphasis)
     axes.set(
         xscale="log",
         yscale="log",
         xlabel="classes",
-        ylabel="milliseconds for a step (best)",
+        ylabel=f"milliseconds for a step ({clock.removesuffix('_ms')} time)",
     )
     axes.set_title(title, fontsize=9)
     axes.grid(which="major", alpha=0.3)
@@ -438,7 +436,7 @@ def main(
     clock = "best_ms" if device == "cuda" else "processor_ms"
     table = add_ratios(pd.concat(tables, ignore_index=True), clock)
     sizes = f"B = {batch_size}, d = {features}, K = {samples}"
-    title = f"forward + backward + update, {sizes}; {machine(device)}"
+    title = f"forward + backward + update, {sizes}\n{machine(device)}"
     load = "" if not hasattr(os, "getloadavg") else f"; load {os.getloadavg()[0]:.1f}"
     typer.echo(title + load)
     with pd.option_context("display.width", 200, "display.max_columns", None):
@@ -448,7 +446,7 @@ def main(
         typer.echo(line)
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "sampled_softmax.csv", index=False, float_format="%.4f")
-    draw(table, title).savefig(out / "sampled_softmax.png", dpi=150)
+    draw(table, title, clock).savefig(out / "sampled_softmax.png", dpi=150)
 
 
 if __name__ == "__main__":
