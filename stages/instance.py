@@ -15,7 +15,7 @@ from stages import processes, support
 TRAIN = Path("data/split/train.safetensors")
 OUT = Path("models/instance")
 COLUMNS = ("run", "epoch", "loss", "accuracy")
-RATES = (0.05, 0.1, 0.2)
+RATES = (0.05, 0.1, 0.2, 0.4)
 
 
 class Job(NamedTuple):

@@ -197,7 +197,8 @@ def test_an_error_in_a_worker_is_one_sentence(project, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         demo.copy(broken)
-    shutil.rmtree(broken / "data", ignore_errors=True)
+    for name in ("data", "models"):
+        shutil.rmtree(broken / name, ignore_errors=True)
     (broken / "params.yaml").write_bytes((project / "params.yaml").read_bytes())
     for name in ("instance", "plot_sampled"):
         done = stage(broken, name)
