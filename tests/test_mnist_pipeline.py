@@ -19,6 +19,19 @@ def test_one_epoch_gives_sane_accuracies(tmp_path):
         ("data", "mirrors"): [],
         ("seeds",): [0],
         ("train", "epochs"): 1,
+        ("sampled", "epochs"): 1,
+        ("sampled", "runs"): {
+            "full": {"weighting": "full", "learning_rate": 0.3},
+            "importance_5": {"weighting": "importance", "samples": 5, "learning_rate": 0.3},
+        },
+        ("instance", "runs"): {
+            "importance_64": {
+                "weighting": "importance",
+                "samples": 64,
+                "learning_rate": 0.1,
+                "epochs": 1,
+            },
+        },
     }
     project = make_project(tmp_path / "mnist", changes, rate=0.05)
     project.run("dvc", "repro")
@@ -28,3 +41,8 @@ def test_one_epoch_gives_sane_accuracies(tmp_path):
         lowest, highest = (0.88, 0.94) if metrics["depth"] == 0 else (0.93, 0.99)
         assert lowest < metrics["test_accuracy"] < highest, name
         assert metrics["test_sd"] is None
+    sampled = json.loads((project.folder / "metrics/sampled.json").read_text())
+    assert all(0.88 < run["test_accuracy"] < 0.94 for run in sampled.values())
+    # Instances among 50,000: chance is 0.00002.
+    instance = json.loads((project.folder / "metrics/instance.json").read_text())
+    assert instance["importance_64"]["test_accuracy"] > 0.001
