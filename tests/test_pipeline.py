@@ -151,6 +151,18 @@ def test_documents_agree_with_the_metrics(path, monkeypatch):
     assert docs.fill(text) == text
 
 
+def test_the_comparison_in_the_readme_starts_from_the_metrics():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^metrics/L2\.json +(\w+) +(\S+) +\S+ +\S+$", text, re.MULTILINE)
+    assert len(rows) > 10
+    recorded = json.loads((ROOT / "metrics/L2.json").read_text(encoding="utf-8"))
+    for key, shown in rows:
+        expected = recorded[key]
+        # DVC shows five digits.
+        close = isinstance(expected, float) and abs(float(shown) - expected) <= 0.5e-5
+        assert close or shown == str(expected), key
+
+
 def test_links_in_documents_lead_somewhere():
     for path in ROOT.rglob("*.md"):
         if ".venv" in path.parts:
