@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from io import StringIO
 from typing import NamedTuple
@@ -26,13 +27,17 @@ def test_the_outputs_are_complete(digits):
         assert f"metrics/L{depth}.json" in files
         assert f"plots/curves/L{depth}.csv" in files
         assert {f"models/L{depth}/seed-{seed}.safetensors" for seed in (0, 7, 8)} < set(files)
-    for name in ("depth_accuracy.png", "learning_curves.png"):
+    for name in ("depth_accuracy.png", "learning_curves.png", "sampled.png", "instance.png"):
         assert files[f"plots/{name}"].startswith(b"\x89PNG")
 
 
 def test_metrics_have_the_same_keys_and_sane_values(digits):
     files = digits[0].content("metrics")
-    metrics = {n: json.loads(c) for n, c in files.items() if n != "metrics/gradients.json"}
+    metrics = {
+        name: json.loads(content)
+        for name, content in files.items()
+        if re.fullmatch(r"metrics/(L\d|summary)\.json", name)
+    }
     assert len(metrics) == 10
     assert len({tuple(values) for values in metrics.values()}) == 1
     for name, values in metrics.items():
