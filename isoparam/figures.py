@@ -1,5 +1,7 @@
 """The study's figures: from tables to matplotlib figures; no file is read or written here."""
 
+from io import BytesIO
+
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,7 +13,7 @@ ON_BUDGET, OFF_BUDGET = "#0b5cad", "#c2571a"
 # One image in 100,000.
 LEAST_ERROR_PERCENT = 1e-3
 
-_STYLE = {
+STYLE = {
     "font.size": 10,
     "axes.edgecolor": MUTED,
     "axes.spines.top": False,
@@ -26,6 +28,13 @@ _STYLE = {
     "ytick.color": INK,
     "svg.hashsalt": "isoparam",
 }
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file; without metadata, so that the same figure gives the same bytes."""
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
+    return content.getvalue()
 
 
 def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
@@ -48,7 +57,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
     if table.empty:
         raise ValueError("a figure needs at least one model, got none")
     hidden, linear = table[table["depth"] > 0], table[table["depth"] == 0]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes = figure.add_subplot()
         on = hidden[hidden["on_budget"]]
@@ -117,7 +126,7 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     """
     if not curves:
         raise ValueError("a figure needs at least one model, got none")
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.1 + 1.25 * len(curves), 4.6), layout="constrained")
         panels = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
         for (name, curve), above, below in zip(curves.items(), *panels, strict=True):

@@ -5,28 +5,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED = "#222222", "#777777"
+from isoparam.figures import MUTED, STYLE
+
 # Okabe and Ito's colours, told apart with any colour vision; lines differ in marker and dash too.
 FULL, IMPORTANCE, STATED, NONE = "#222222", "#0072b2", "#d55e00", "#cc79a7"
 _COLOURS = {"full": FULL, "importance": IMPORTANCE, "stated": STATED, "none": NONE}
 _MARKERS = {"full": "s", "importance": "o", "stated": "D", "none": "^"}
 _SHADES = ("#56b4e9", "#009e73", "#0072b2", "#332288", "#e69f00")  # by K
-
-_STYLE = {
-    "font.size": 10,
-    "axes.edgecolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "svg.hashsalt": "isoparam",
-}
 
 
 def sampled_classifier(table: pd.DataFrame) -> Figure:
@@ -44,7 +29,7 @@ def sampled_classifier(table: pd.DataFrame) -> Figure:
     """
     if table.empty:
         raise ValueError("a figure needs at least one run, got none")
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 4.0), layout="constrained")
         panels = figure.subplots(1, 2)
         for axes, column, factor, label in zip(
@@ -109,7 +94,7 @@ def instance_discrimination(table: pd.DataFrame) -> Figure:
         raise ValueError("a figure needs at least one run, got none")
     laws = [law for law in ("uniform", "zipf") if law in set(table["images"])]
     titles = {"uniform": "each image once an epoch", "zipf": "images drawn by Zipf's law"}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 4.0 * len(laws), 6.2), layout="constrained")
         panels = figure.subplots(2, len(laws), sharex="col", squeeze=False)
         for law, above, below in zip(laws, *panels, strict=True):

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Callable
 from math import floor
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
 from isoparam.parameters import SHAPES, Parameters
@@ -19,18 +17,11 @@ METRICS = Path("metrics")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
 
-def main(
-    *,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail if a document is out of date.")
-    ] = False,
-) -> None:
+def main() -> None:
     """Write what lies between marker lines in the documents anew."""
     for path in DOCUMENTS:
         old = path.read_text(encoding="utf-8")
         new = fill(old)
-        if check and new != old:
-            raise ValueError(f"{path} does not agree with metrics/: run `make docs`")
         if new != old:
             with support.replacing(path) as partial:
                 partial.write_text(new, encoding="utf-8")

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from isoparam.figures import depth_accuracy, learning_curves
+from isoparam.figures import depth_accuracy, learning_curves, png
 from stages import support
 
 TABLE = Path("plots/depth_accuracy.csv")
@@ -38,14 +36,13 @@ def main() -> None:
     curves = {
         name: support.read_csv(CURVES / f"{name}.csv", CURVE_COLUMNS) for name in table["model"]
     }
-    _save(depth_accuracy(table, params.budget), OUT / "depth_accuracy.png")
-    _save(learning_curves(curves), OUT / "learning_curves.png")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with support.replacing(path) as partial:
-        # Without the metadata the same figure gives the same bytes.
-        figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
+    figures = {
+        "depth_accuracy": depth_accuracy(table, params.budget),
+        "learning_curves": learning_curves(curves),
+    }
+    for name, figure in figures.items():
+        with support.replacing(OUT / f"{name}.png") as partial:
+            partial.write_bytes(png(figure))
 
 
 if __name__ == "__main__":
