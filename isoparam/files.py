@@ -1,6 +1,8 @@
 """Images and trained perceptrons as safetensors files; nothing is ever unpickled."""
 
 import json
+from functools import cache
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from isoparam.mlp import Layers
-from isoparam.mnist import Images
+from isoparam.mnist import Images, normalise, pixel_statistics
 
 # One key for all metadata: safetensors writes several keys in an order that varies.
 _METADATA_KEY = "isoparam"
@@ -72,6 +74,41 @@ def load_images(path: Path, inputs: int, classes: int) -> Images:
     return images
 
 
+class TrainingData(NamedTuple):
+    """What training and the choice of its parameters may see.
+
+    Attributes:
+        train: normalised images (N, D), float32, and labels (N,), int64.
+        validation: likewise, by the training set's mean and deviation.
+        statistics: mean and deviation of the training set's pixels.
+    """
+
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    statistics: dict[str, float]
+
+
+@cache
+def load_training_data(folder: Path, inputs: int, classes: int) -> TrainingData:
+    """Read train.safetensors and validation.safetensors, once in each process.
+
+    Raises:
+        ValueError: if a file is missing, damaged, or holds something else.
+    """
+    train, validation = (
+        load_images(folder / f"{part}.safetensors", inputs, classes)
+        for part in ("train", "validation")
+    )
+    mean, deviation = pixel_statistics(train.images)
+    return TrainingData(
+        *(
+            (normalise(part.images, mean, deviation), part.labels.long())
+            for part in (train, validation)
+        ),
+        {"mean": mean, "deviation": deviation},
+    )
+
+
 def save_perceptron(path: Path, layers: Layers, metadata: dict[str, Any]) -> None:
     """Write one replica under the names and in the shapes of a `torch.nn.Sequential`.
 
@@ -126,6 +163,31 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
             f"{', '.join(sorted(METADATA))}, but with {', '.join(sorted(metadata)) or 'none'}"
         )
     return Perceptron(layers, metadata)
+
+
+def save_state(path: Path, state: dict[str, Tensor]) -> None:
+    """Write what a training needs to go on."""
+    save_file(state, path, metadata={_METADATA_KEY: json.dumps({"digest": _digest(state)})})
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Read a file of `save_state`.
+
+    Raises:
+        ValueError: if it is missing, or not to the last bit what was written.
+    """
+    state, metadata = _load(path)
+    if metadata.get("digest") != _digest(state):
+        raise ValueError(f"{path} is damaged: delete it and run `dvc repro`")
+    return state
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    digest = sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,7 +4,7 @@ The momentum buffer is the accumulator of the matrix products that make the grad
 parameters are one flat tensor, so that the update is two passes over it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -126,22 +126,8 @@ class Trainer:
         return loss
 
 
-def train(
-    x: Tensor,
-    labels: Tensor,
-    validation: tuple[Tensor, Tensor],
-    *,
-    sizes: Sequence[int],
-    seeds: Sequence[int],
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    warmup: float,
-    momentum: float,
-    weight_decay: float,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
-) -> tuple[Layers, list[Epoch]]:
-    """Train R replicas, each with the initial weights and the data order of its own seed.
+class Training:
+    """R replicas trained epoch by epoch, which can stop after any epoch and go on to the same bits.
 
     Each epoch takes a new permutation of the images and leaves out its remainder modulo the batch
     size. The order depends on the seed alone, so that networks of any depth see the same batches.
@@ -158,53 +144,146 @@ def train(
         warmup: share of the steps in which the learning rate rises, in [0, 1).
         momentum: in [0, 1).
         weight_decay: 0 or more; see `Trainer.step`.
-        on_epoch: called after each epoch.
 
-    Returns:
-        The trained layers and the history, one `Epoch` for each epoch.
+    Attributes:
+        history: one `Epoch` for each epoch so far.
 
     Raises:
-        ValueError: if a batch is larger than the training set, shapes do not match, a label is
-            out of range, or the loss is not finite.
+        ValueError: if a batch is larger than the training set, shapes do not match, or a label is
+            out of range.
+
+    Example:
+        >>> x, labels = torch.eye(4).repeat(4, 1), torch.arange(16) % 2
+        >>> recipe = {"sizes": [4, 8, 2], "seeds": [0, 1], "epochs": 3, "batch_size": 4,
+        ...     "learning_rate": 0.1, "warmup": 0.3, "momentum": 0.9, "weight_decay": 0.0}
+        >>> training = Training(x, labels, (x, labels), **recipe)
+        >>> training.run_epoch().epoch
+        1
+        >>> resumed = Training(x, labels, (x, labels), **recipe)
+        >>> resumed.restore(training.state())
+        >>> training.run_epoch() == resumed.run_epoch()
+        True
     """
-    _check_data("training", x, labels, sizes)
-    _check_data("validation", *validation, sizes)
-    if not 1 <= batch_size <= len(x):
-        raise ValueError(
-            f"batch_size must be in [1, {len(x)}], the images there are, got {batch_size}"
-        )
-    trainer = Trainer(
-        sizes,
-        seeds,
-        batch_size=batch_size,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        device=x.device,
-    )
-    orders = [generator(seed, stream=0) for seed in seeds]
-    batches = len(x) // batch_size
-    batch = x.new_empty(len(seeds) * batch_size, x.shape[1])
-    history = []
-    for epoch in range(1, epochs + 1):
-        order = torch.stack([torch.randperm(len(x), generator=order) for order in orders])
-        order = order.to(x.device)  # (R, N)
-        total = x.new_zeros(len(seeds), dtype=torch.float64)
-        for index in range(batches):
-            chosen = order[:, index * batch_size : (index + 1) * batch_size]  # (R, B)
-            torch.index_select(x, 0, chosen.reshape(-1), out=batch)
-            rate = learning_rate_at(
-                (epoch - 1) * batches + index, epochs * batches, learning_rate, warmup
+
+    def __init__(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        validation: tuple[Tensor, Tensor],
+        *,
+        sizes: Sequence[int],
+        seeds: Sequence[int],
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        warmup: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        """Check the data and draw the initial weights."""
+        _check_data("training", x, labels, sizes)
+        _check_data("validation", *validation, sizes)
+        if not 1 <= batch_size <= len(x):
+            raise ValueError(
+                f"batch_size must be in [1, {len(x)}], the images there are, got {batch_size}"
             )
-            total += trainer.step(batch.view(*chosen.shape, -1), labels[chosen], rate)
-        loss, accuracy = evaluate(trainer.layers, *validation)
-        history.append(Epoch(epoch, (total / batches).tolist(), loss.tolist(), accuracy.tolist()))
+        self._trainer = Trainer(
+            sizes,
+            seeds,
+            batch_size=batch_size,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            device=x.device,
+        )
+        self._orders = [generator(seed, stream=0) for seed in seeds]
+        self._x, self._labels, self._validation = x, labels, validation
+        self._batch = x.new_empty(len(seeds) * batch_size, x.shape[1])
+        self._batches = len(x) // batch_size
+        self._epochs, self._learning_rate, self._warmup = epochs, learning_rate, warmup
+        self.history: list[Epoch] = []
+
+    @property
+    def layers(self) -> Layers:
+        """Weights (R, fan-in, fan-out) and biases (R, 1, fan-out), as they are now."""
+        return self._trainer.layers
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are."""
+        return len(self.history) == self._epochs
+
+    def run_epoch(self) -> Epoch:
+        """Train one epoch and evaluate on the validation set.
+
+        Returns:
+            The epoch's record, also the last of `history`.
+
+        Raises:
+            ValueError: if all epochs are done, or the loss is not finite.
+        """
+        if self.done:
+            raise ValueError(f"all {self._epochs} epochs are done")
+        number, size = len(self.history) + 1, len(self._batch) // len(self._orders)
+        order = torch.stack(
+            [torch.randperm(len(self._x), generator=order) for order in self._orders]
+        ).to(self._x.device)  # (R, N)
+        total = self._x.new_zeros(len(order), dtype=torch.float64)
+        for index in range(self._batches):
+            chosen = order[:, index * size : (index + 1) * size]  # (R, B)
+            torch.index_select(self._x, 0, chosen.reshape(-1), out=self._batch)
+            rate = learning_rate_at(
+                (number - 1) * self._batches + index,
+                self._epochs * self._batches,
+                self._learning_rate,
+                self._warmup,
+            )
+            total += self._trainer.step(
+                self._batch.view(*chosen.shape, -1), self._labels[chosen], rate
+            )
+        loss, accuracy = evaluate(self.layers, *self._validation)
         if not bool(torch.isfinite(total + loss).all()):
             raise ValueError(
-                f"the loss is not finite in epoch {epoch}: lower the learning rate, "
-                f"now {learning_rate}"
+                f"the loss is not finite in epoch {number}: lower the learning rate, "
+                f"now {self._learning_rate}"
             )
-        on_epoch(history[-1])
-    return trainer.layers, history
+        record = Epoch(number, (total / self._batches).tolist(), loss.tolist(), accuracy.tolist())
+        self.history.append(record)
+        return record
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next epochs depend on, on the CPU."""
+        return {
+            "weights": self._trainer.flat.cpu(),  # (R, P)
+            "velocity": self._trainer.velocity.cpu(),  # (R, P)
+            "orders": torch.stack([order.get_state() for order in self._orders]),  # (R, S)
+            "history": torch.tensor(
+                [[e.train_loss, e.validation_loss, e.validation_accuracy] for e in self.history],
+                dtype=torch.float64,
+            ).reshape(-1, 3, len(self._orders)),  # (epochs so far, 3, R)
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state of `state`, of a training with the same arguments.
+
+        Raises:
+            ValueError: if the state is of other shapes or dtypes; nothing has changed then.
+        """
+        own = self.state()
+        history = state.get("history", own["history"])
+        expected = own | {"history": own["history"].new_empty(len(history), 3, len(self._orders))}
+        kinds, found = (
+            {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+            for tensors in (expected, state)
+        )
+        if kinds != found or len(history) > self._epochs:
+            raise ValueError(f"this state is of another training: {found}")
+        self._trainer.flat.copy_(state["weights"])
+        self._trainer.velocity.copy_(state["velocity"])
+        for order, of_seed in zip(self._orders, state["orders"], strict=True):
+            order.set_state(of_seed.clone())  # torch 2.15 crashes on a view of a larger tensor
+        self.history = [
+            Epoch(number, *figures) for number, figures in enumerate(history.tolist(), start=1)
+        ]
 
 
 def evaluate(layers: Layers, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

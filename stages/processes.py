@@ -4,9 +4,10 @@ torch is imported by the processes that work, not by the one that waits for them
 """
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -38,18 +39,21 @@ _worker: dict[str, "SimpleQueue[str | None]"] = {}
 
 
 def run_all(
-    work: Callable[[Job, Report], Result],
+    work: Callable[[Job, Report], Result | None],
     jobs: Sequence[Job],
     *,
     workers: int | None,
     advance: Report,
     preload: Sequence[str],
 ) -> list[Result]:
-    """Do all jobs, each in one thread of a process; they start in the given order.
+    """Do all jobs, each in one thread of a process.
+
+    A job may be done a part at a time: while `work` returns None it is called again, after the
+    parts of the others and perhaps in another process. So no core waits for a long last job.
 
     Args:
         work: a module's function; it gets a job and a function to report progress with.
-        jobs: 1 or more, longest first so that no core waits for the last.
+        jobs: 1 or more, begun in this order; those done in one part longest first.
         workers: processes side by side; as many as there are cores if None.
         advance: called with the text of each report, in a thread of this process.
         preload: modules that `work` imports, to be loaded once for all processes.
@@ -66,11 +70,21 @@ def run_all(
     listener = Thread(target=lambda: [advance(text) for text in iter(reports.get, None)])
     listener.start()
     count = min(workers or support.available_cores(), len(jobs))
+    results: dict[int, Result] = {}
     try:
         with ProcessPoolExecutor(count, context, _start, (reports,)) as pool:
-            futures = [pool.submit(_call, work, job) for job in jobs]
+            running: dict[Future[Result | None], int] = {
+                pool.submit(_call, work, job): index for index, job in enumerate(jobs)
+            }
             try:
-                return [future.result() for future in futures]
+                while running:
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        index = running.pop(future)
+                        result = future.result()
+                        if result is None:
+                            running[pool.submit(_call, work, jobs[index])] = index
+                        else:
+                            results[index] = result
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -79,16 +93,25 @@ def run_all(
     finally:
         reports.put(None)
         listener.join()
+    return [results[index] for index in range(len(jobs))]
 
 
 def _start(reports: "SimpleQueue[str | None]") -> None:
     import torch
 
     _worker["reports"] = reports
-    support.die_with_parent()
+    Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback beside the parent's message
     torch.set_num_threads(1)
 
 
-def _call(work: Callable[[Job, Report], Result], job: Job) -> Result:
+def _end_with_parent() -> None:
+    """The kernel's signal at a parent's death would wait for the fork server, not for the stage."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+def _call(work: Callable[[Job, Report], Result | None], job: Job) -> Result | None:
     return work(job, _worker["reports"].put)

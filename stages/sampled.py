@@ -3,18 +3,14 @@
 torch is imported by the processes that train, not by the one that waits for them.
 """
 
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 import typer
 
 from isoparam.parameters import SHAPES
 from stages import processes, support
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SPLIT = Path("data/split")
 OUT = Path("models/sampled")
@@ -89,14 +85,13 @@ def _run(jobs: list[Job], workers: int | None) -> list[list[tuple[Any, ...]]]:
 
 
 def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
-    from isoparam.files import save_perceptron
+    from isoparam.files import load_training_data, save_perceptron
     from isoparam.sampled_linear import train_linear
 
-    x, labels, validation, statistics = _load(*job.shape)
+    data = load_training_data(SPLIT, *job.shape)
     layers, history = train_linear(
-        x,
-        labels,
-        validation,
+        *data.train,
+        data.validation,
         classes=job.shape[1],
         seed=job.seed,
         on_epoch=lambda epoch: report(f"{job.run} validation accuracy {epoch.accuracy:.4f}"),
@@ -106,28 +101,9 @@ def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
         save_perceptron(
             job.folder / job.run / f"seed-{job.seed}.safetensors",
             layers,
-            {"seed": job.seed, "sizes": list(job.shape)} | statistics,
+            {"seed": job.seed, "sizes": list(job.shape)} | data.statistics,
         )
     return [(job.run, job.seed, *epoch) for epoch in history]
-
-
-@cache
-def _load(
-    inputs: int, classes: int
-) -> tuple["Tensor", "Tensor", tuple["Tensor", "Tensor"], dict[str, float]]:
-    """Training and validation set, read once by each process."""
-    from isoparam.files import load_images
-    from isoparam.mnist import normalise, pixel_statistics
-
-    train, held_out = (
-        load_images(SPLIT / f"{part}.safetensors", inputs, classes)
-        for part in ("train", "validation")
-    )
-    mean, deviation = pixel_statistics(train.images)
-    (x, labels), validation = (
-        (normalise(part.images, mean, deviation), part.labels.long()) for part in (train, held_out)
-    )
-    return x, labels, validation, {"mean": mean, "deviation": deviation}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from isoparam.sampled_linear import other_classes, train_linear
 from isoparam.sampled_reference import log_weights
-from stages import demo, processes
+from stages import demo
 
 RUNS = {
     "full": {"weighting": "full", "learning_rate": 0.1},
@@ -212,28 +212,3 @@ def test_an_error_in_a_worker_is_one_sentence(project, tmp_path):
 def test_plotting_does_not_import_torch():
     code = "import sys, stages.plot_sampled; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-def double(number, report):
-    report(f"{number}")
-    return 2 * number
-
-
-def fail(number, report):
-    report(f"{number}")
-    raise ValueError(f"no {number}")
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_in_the_order_of_the_jobs(workers):
-    texts = []
-    results = processes.run_all(
-        double, [3, 1, 2], workers=workers, advance=texts.append, preload=[]
-    )
-    assert results == [6, 2, 4]
-    assert sorted(texts) == ["1", "2", "3"]
-
-
-def test_an_error_of_a_job_is_raised():
-    with pytest.raises(ValueError, match="no 1"):
-        processes.run_all(fail, [1], workers=1, advance=lambda _: None, preload=[])

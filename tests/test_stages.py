@@ -5,10 +5,12 @@ The stages run in this process, in a folder of their own, on a tiny study.
 
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Never
 
 import pandas as pd
 import pytest
@@ -205,6 +207,95 @@ def test_train_writes_the_weights_of_each_seed_and_the_history(folder):
     (out / "seed-9.safetensors").write_bytes(b"of another study")
     train.main("L1", workers=1)
     assert content(folder) == written
+
+
+@pytest.fixture
+def undisturbed(folder):
+    """What a training leaves that nothing disturbs; its weights are removed again."""
+    write_split()
+    train.main("L1", workers=1)
+    written = content(folder)
+    shutil.rmtree("models")
+    return written
+
+
+def test_training_in_parts_gives_the_same_bytes(folder, monkeypatch, undisturbed):
+    monkeypatch.setattr(train, "PART_SECONDS", 0.0)
+    train.main("L1", workers=2)
+    assert not list(Path(train.CHECKPOINTS).iterdir())
+    Path(train.CHECKPOINTS).rmdir()
+    assert content(folder) == undisturbed
+
+
+def stopped_training(monkeypatch):
+    """Leave a training of L1 after its first epoch, as a kill does; its checkpoints."""
+    monkeypatch.setattr(train, "PART_SECONDS", 0.0)
+
+    def stop(work, jobs, **_: object) -> Never:
+        assert [work(job, lambda _: None) for job in jobs] == [None, None]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.processes, "run_all", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.main("L1", workers=1)
+    found = sorted(path for path in train.CHECKPOINTS.rglob("*") if path.is_file())
+    assert [path.name for path in found] == ["seed-1", "seed-3"]
+    assert found[0].parent.parent == train.CHECKPOINTS / "L1"
+    return found
+
+
+def test_a_stopped_training_goes_on_to_the_same_bytes(folder, monkeypatch, undisturbed, capfd):
+    stopped_training(monkeypatch)
+    assert not Path("models/L1").exists()
+    train.main("L1", workers=2)
+    told = capfd.readouterr().err
+    assert told.count("done before") == 2
+    assert told.count("validation accuracy") == 2
+    train.CHECKPOINTS.rmdir()
+    assert content(folder) == undisturbed
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        flip_a_bit,
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: files.save_state(path, {"weights": torch.zeros(1, 3)}),
+    ],
+)
+def test_a_damaged_checkpoint_costs_time_only(folder, monkeypatch, undisturbed, capfd, spoil):
+    spoil(stopped_training(monkeypatch)[0])
+    train.main("L1", workers=1)
+    assert capfd.readouterr().err.count("validation accuracy") == 3  # two epochs, and one
+    train.CHECKPOINTS.rmdir()
+    assert content(folder) == undisturbed
+
+
+@pytest.mark.parametrize(
+    "change", [("weight_decay: 0.0", "weight_decay: 0.1"), ("width: 4", "width: 5")]
+)
+def test_a_checkpoint_of_other_parameters_is_not_used(monkeypatch, undisturbed, capfd, change):
+    assert undisturbed
+    stopped_training(monkeypatch)
+    support.PARAMETERS.write_text(PARAMS.replace(*change), encoding="utf-8")
+    train.main("L1", workers=1)
+    assert "done before" not in capfd.readouterr().err
+    assert not list(train.CHECKPOINTS.iterdir())
+
+
+def test_a_checkpoint_of_other_images_is_not_used(monkeypatch, undisturbed, capfd):
+    assert undisturbed
+    stopped_training(monkeypatch)
+    files.save_images(Path("data/split/train.safetensors"), images(24, 9))
+    train.main("L1", workers=1)
+    assert "done before" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from isoparam import training
 from isoparam.budget import parameters_of
 from isoparam.mlp import layer_views
 from isoparam.randomness import generator as stream_of
-from isoparam.training import Epoch, Trainer, evaluate, learning_rate_at, train
+from isoparam.training import Epoch, Trainer, Training, evaluate, learning_rate_at
 
 FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
@@ -25,6 +25,14 @@ RECIPE = {
     "momentum": 0.9,
     "weight_decay": 0.01,
 }
+
+
+def train(*data: object, on_epoch=lambda _: None, **recipe: object):
+    """Train to the end: the layers and the history."""
+    training = Training(*data, **recipe)
+    while not training.done:
+        on_epoch(training.run_epoch())
+    return training.layers, training.history
 
 
 def sizes_of(depth):
@@ -437,3 +445,70 @@ def test_evaluation_refuses_labels_out_of_range():
     layers = layer_views(torch.zeros(1, parameters_of([5, 3])), [5, 3])
     with pytest.raises(ValueError, match=re.escape("labels must lie in [0, 3), got 0 to 3")):
         evaluate(layers, torch.zeros(2, 5), torch.tensor([0, 3]))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("stop", [0, 1, 2, 3])
+def test_a_training_goes_on_to_the_same_bits(depth, stop):
+    arguments = (*images(18), images(10, seed=1))
+    recipe = RECIPE | {"sizes": sizes_of(depth), "seeds": [1, 4], "epochs": 3}
+    whole, first, second = (Training(*arguments, **recipe) for _ in range(3))
+    while not whole.done:
+        whole.run_epoch()
+    for _ in range(stop):
+        first.run_epoch()
+    second.restore(first.state())
+    assert second.history == first.history
+    while not second.done:
+        second.run_epoch()
+    assert second.history == whole.history
+    ours, theirs = second.state(), whole.state()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+
+
+def test_a_state_is_all_that_changes():
+    """What a state does not hold, such as buffers, must not matter: spoil it."""
+    arguments, recipe = (*images(18), images(10)), {"sizes": sizes_of(2), "seeds": [3]}
+    clean, spoilt = (Training(*arguments, **RECIPE | recipe) for _ in range(2))
+    clean.run_epoch()
+    spoilt.restore(clean.state())
+    buffers = (*spoilt._trainer._outputs, *spoilt._trainer._deltas, spoilt._batch)
+    for buffer in buffers:
+        buffer.fill_(float("nan"))
+    assert clean.run_epoch() == spoilt.run_epoch()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": torch.zeros(1, 3)},
+        {"velocity": torch.zeros(1, 18, dtype=torch.float64)},
+        {"orders": torch.zeros(1, 8, dtype=torch.uint8)},
+        {"history": torch.zeros(1, 3, 2, dtype=torch.float64)},
+        {"history": torch.zeros(3, 3, 1, dtype=torch.float64)},
+        {"more": torch.zeros(1)},
+    ],
+)
+def test_a_state_of_another_training_is_refused(change):
+    training = Training(*images(8), images(8), sizes=[5, 3], seeds=[0], **RECIPE)
+    before = training.state()["weights"].clone()
+    with pytest.raises(ValueError, match="this state is of another training"):
+        training.restore(training.state() | change)
+    assert torch.equal(training.state()["weights"], before)
+
+
+def test_a_state_that_lacks_something_is_refused():
+    training = Training(*images(8), images(8), sizes=[5, 3], seeds=[0], **RECIPE)
+    for name in training.state():
+        state = training.state()
+        del state[name]
+        with pytest.raises(ValueError, match="this state is of another training"):
+            training.restore(state)
+
+
+def test_there_is_nothing_after_the_last_epoch():
+    training = Training(*images(8), images(8), sizes=[5, 3], seeds=[0], **RECIPE)
+    for _ in range(RECIPE["epochs"]):
+        training.run_epoch()
+    with pytest.raises(ValueError, match="all 2 epochs are done"):
+        training.run_epoch()

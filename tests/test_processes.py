@@ -1,0 +1,97 @@
+"""Jobs side by side: their order, parts, errors, and nothing left when the stage is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT
+
+from stages import processes
+
+
+def double(number, report):
+    report(f"{number}")
+    return 2 * number
+
+
+def fail(number, report):
+    report(f"{number}")
+    raise ValueError(f"no {number}")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_jobs(workers):
+    texts = []
+    results = processes.run_all(
+        double, [3, 1, 2], workers=workers, advance=texts.append, preload=[]
+    )
+    assert results == [6, 2, 4]
+    assert sorted(texts) == ["1", "2", "3"]
+
+
+def test_an_error_of_a_job_is_raised():
+    with pytest.raises(ValueError, match="no 1"):
+        processes.run_all(fail, [1], workers=1, advance=lambda _: None, preload=[])
+
+
+def count_down(path, report):
+    """Three parts, which share a file."""
+    left = int(path.read_text()) - 1
+    path.write_text(str(left))
+    report(path.name)
+    return None if left else path.name
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_in_parts_is_called_until_it_has_a_result(tmp_path, workers):
+    jobs = [tmp_path / name for name in ("a", "b", "c")]
+    for job in jobs:
+        job.write_text("3")
+    texts = []
+    results = processes.run_all(count_down, jobs, workers=workers, advance=texts.append, preload=[])
+    assert results == ["a", "b", "c"]
+    assert sorted(texts) == sorted("abc" * 3)
+    if workers == 1:  # parts in turn, so that all jobs end at about the same time
+        assert texts == list("abc" * 3)
+
+
+def wait_for_ever(path, _):
+    Path(f"{path}.{os.getpid()}").touch()
+    time.sleep(600)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a kill is noticed on Linux and macOS alike")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_its_stage(tmp_path, how):
+    code = (
+        "import test_processes as t; "
+        f"t.processes.run_all(t.wait_for_ever, [r'{tmp_path}/x', r'{tmp_path}/y'], workers=2, "
+        "advance=print, preload=[])"
+    )
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    stage = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2:
+            assert stage.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        family = psutil.Process(stage.pid).children(recursive=True)
+        assert len(family) >= 2
+    finally:
+        stage.send_signal(how)
+        if how == signal.SIGINT:  # a terminal sends it to all of them
+            for process in psutil.Process(stage.pid).children(recursive=True):
+                process.send_signal(how)
+    stage.wait(30)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive
