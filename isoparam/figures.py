@@ -163,6 +163,74 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
         return figure
 
 
+def learning_rates(table: pd.DataFrame) -> Figure:
+    """Validation accuracy of each model against the learning rate, one panel for each model.
+
+    Args:
+        table: the columns model, depth, learning_rate, accuracy, accuracy_sd, seeds and chosen;
+            accuracies in [0, 1], empty where training diverged.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if there is no row.
+    """
+    if table.empty:
+        raise ValueError("a figure needs at least one model, got none")
+    models = list(dict.fromkeys(table["model"]))
+    hidden = 100 * table[table["depth"] > 0]["accuracy"]
+    columns = min(5, len(models))
+    with mpl.rc_context(STYLE):
+        rows = -(-len(models) // columns)
+        figure = Figure(figsize=(1.9 * columns, 2.1 * rows + 0.5), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).flat
+        for name, axes in zip(models, panels, strict=False):
+            grid = table[table["model"] == name]
+            axes.errorbar(
+                grid["learning_rate"],
+                100 * grid["accuracy"],
+                yerr=100 * grid["accuracy_sd"].astype(float).fillna(0.0),
+                color=ON_BUDGET,
+                marker="o",
+                markersize=3,
+                linewidth=1.2,
+                capsize=2,
+            )
+            best = grid[grid["chosen"]]
+            axes.plot(
+                best["learning_rate"],
+                100 * best["accuracy"],
+                color=OFF_BUDGET,
+                marker="D",
+                linestyle="none",
+            )
+            for row in grid[grid["accuracy"].isna()].itertuples():
+                axes.axvline(row.learning_rate, color=MUTED, linestyle=":")
+            axes.set_xscale("log")
+            axes.set_xticks(grid["learning_rate"])
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.tick_params(axis="x", labelrotation=90, labelsize=8)
+            axes.tick_params(axis="y", labelsize=8)
+            axes.set_title(name, fontsize=10)
+            if grid["depth"].iloc[0] > 0 and hidden.notna().any():
+                axes.set_ylim(hidden.max() - 1.0, hidden.max() + 0.15)
+        for axes in panels:
+            axes.set_visible(False)
+        seeds = " or ".join(map(str, sorted(set(table["seeds"]))))
+        figure.supxlabel("peak of the learning rate", fontsize=10)
+        figure.supylabel("validation accuracy, %", fontsize=10)
+        figure.suptitle(
+            f"Choice of the learning rate (diamond): mean and standard deviation over {seeds} "
+            "seeds; dotted: diverged",
+            fontsize=9,
+            x=0.01,
+            ha="left",
+        )
+        return figure
+
+
 def _error_percent(accuracy: pd.Series) -> pd.Series:
     """Error rate in percent, at least what a logarithmic axis can show of no error at all."""
     return (100 * (1 - accuracy.astype(float))).clip(lower=LEAST_ERROR_PERCENT)

@@ -81,20 +81,39 @@ def activation_buffers(layers: Layers, batch_size: int) -> list[Tensor]:
     ]
 
 
-def forward(layers: Layers, x: Tensor, outputs: list[Tensor]) -> Tensor:
+def forward(
+    layers: Layers,
+    x: Tensor,
+    outputs: list[Tensor],
+    masks: Sequence[Tensor] = (),
+    keep: float = 1.0,
+) -> Tensor:
     """Logits of a batch: h_l = max(0, h_{l-1} W_l + b_l), the last layer without the ReLU.
+
+    With dropout, the hidden h_l is m_l h_l / p: the product above it carries the factor 1 / p, so
+    that only the mask costs a pass.
 
     Args:
         layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
         x: (R, B, D), the input.
-        outputs: as of `activation_buffers`; overwritten.
+        outputs: as of `activation_buffers`; overwritten by h_l, for dropout m_l h_l.
+        masks: of dropout, m_l of zeros and ones for each hidden layer; none without.
+        keep: p, the share of ones in the masks, in (0, 1].
 
     Returns:
         The logits, (R, B, C): the last of `outputs`.
+
+    Reference:
+        Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to
+        prevent neural networks from overfitting", 2014.
     """
-    for (weight, bias), output in zip(layers, outputs, strict=True):
-        torch.baddbmm(bias, x, weight, out=output)
-        x = output if output is outputs[-1] else output.relu_()
+    for index, ((weight, bias), output) in enumerate(zip(layers, outputs, strict=True)):
+        torch.baddbmm(bias, x, weight, alpha=1 / keep if index else 1.0, out=output)
+        if index < len(layers) - 1:
+            output.relu_()
+            if masks:
+                output.mul_(masks[index])
+        x = output
     return x
 
 
@@ -105,13 +124,16 @@ def backward(
     deltas: list[Tensor],
     accumulators: Layers,
     momentum: float,
+    keep: float = 1.0,
 ) -> None:
     """Accumulate the gradients by all parameters: v <- momentum v + dl/dw.
 
     With delta_l the gradient by the input of layer l's nonlinearity,
 
         dl/dW_l = h_{l-1}^T delta_l,  dl/db_l = 1^T delta_l,
-        delta_{l-1} = (delta_l W_l^T) [h_{l-1} > 0].
+        delta_{l-1} = (delta_l W_l^T) [h_{l-1} > 0],
+
+    where with dropout m_{l-1} h_{l-1} / p stands for h_{l-1}, and 1 / p is a factor of the last.
 
     Args:
         layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
@@ -121,18 +143,21 @@ def backward(
             logits, the others are overwritten.
         accumulators: of the layers' shapes; the product that makes a gradient adds onto them.
         momentum: the factor of the accumulators' old values; 0 gives the plain gradient.
+        keep: as given to `forward`.
     """
     ones = x.new_ones(()).expand(x.shape[0], 1, x.shape[1])  # (R, 1, B)
     for index in reversed(range(len(layers))):
         below, delta = outputs[index - 1] if index else x, deltas[index]
         by_weight, by_bias = accumulators[index]
-        by_weight.baddbmm_(below.mT, delta, beta=momentum)
+        scale = 1 / keep if index else 1.0
+        by_weight.baddbmm_(below.mT, delta, beta=momentum, alpha=scale)
         by_bias.baddbmm_(ones, delta, beta=momentum)
         if index:
             weight, _ = layers[index]
-            torch.bmm(delta, weight.mT, out=deltas[index - 1])
+            next_delta = deltas[index - 1]
+            torch.baddbmm(next_delta, delta, weight.mT, beta=0, alpha=scale, out=next_delta)
             torch.ops.aten.threshold_backward.grad_input(
-                deltas[index - 1], below, 0, grad_input=deltas[index - 1]
+                next_delta, below, 0, grad_input=next_delta
             )
 
 

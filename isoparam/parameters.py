@@ -1,15 +1,15 @@
-"""The schema of params.yaml: what a study may ask for, checked before any work."""
+"""The schema of params.yaml and learning_rates.yaml: what a study may ask for."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    RootModel,
     StringConstraints,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -19,7 +19,7 @@ from isoparam.budget import count_parameters
 SHAPES = {"mnist": (784, 10), "digits": (64, 10)}
 
 # Files in metrics/ beside those of the models.
-RESERVED = ("summary", "gradients", "sampled", "instance")
+RESERVED = ("summary", "comparisons", "diagnostics", "gradients", "sampled", "instance")
 
 
 def _free(name: str) -> str:
@@ -38,6 +38,17 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
+
+
+def _differ(values: list[Any]) -> list[Any]:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"each value may stand once, but {repeated[0]} is repeated")
+    return values
+
+
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_differ)]
+Rates = Annotated[list[Rate], Field(min_length=1), AfterValidator(_differ)]
 
 
 class _Section(BaseModel):
@@ -63,6 +74,10 @@ class Train(_Section):
     warmup: Share
     momentum: Share
     weight_decay: Annotated[float, Field(ge=0)]
+    input_noise: Annotated[float, Field(ge=0)] = 0.0
+    dropout: Share = 0.0
+    label_smoothing: Share = 0.0
+    averaging: Share = 0.0
 
 
 class Model(_Section):
@@ -70,7 +85,6 @@ class Model(_Section):
 
     depth: Annotated[int, Field(ge=0, le=1000)]
     width: Positive | None = None
-    learning_rate: Rate
 
     @model_validator(mode="after")
     def _width_goes_with_depth(self) -> Self:
@@ -79,6 +93,14 @@ class Model(_Section):
         if not self.depth and self.width is not None:
             raise ValueError(f"depth 0 has no hidden layer: remove `width: {self.width}`")
         return self
+
+
+class Tuning(_Section):
+    """Learning rates to choose from on validation, of networks without and with hidden layers."""
+
+    seeds: Seeds
+    linear: Rates
+    hidden: Rates
 
 
 class SampledRun(_Section):
@@ -138,19 +160,12 @@ class Parameters(_Section):
 
     data: Data
     budget: Positive
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Seeds
     train: Train
     models: Annotated[dict[Name, Model], Field(min_length=1)]
+    tuning: Tuning
     sampled: Sampled
     instance: Instance
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-        if repeated:
-            raise ValueError(f"each seed may stand once, but {repeated[0]} is repeated")
-        return seeds
 
     @model_validator(mode="after")
     def _budget_can_be_met(self) -> Self:
@@ -164,11 +179,21 @@ class Parameters(_Section):
         return self
 
 
-def validate(document: Any) -> Parameters:
-    """Check the content of params.yaml.
+class LearningRates(RootModel[dict[Name, Rate]]):
+    """The whole of learning_rates.yaml: the peak of each model's learning rate."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def validate(document: Any, schema: type[Schema]) -> Schema:
+    """Check the content of a file of parameters.
 
     Args:
         document: what the YAML parser returned.
+        schema: `Parameters` or `LearningRates`.
 
     Returns:
         The parameters.
@@ -177,7 +202,7 @@ def validate(document: Any) -> Parameters:
         ValueError: one line for each fault: the key, the rule and the value.
 
     Example:
-        >>> validate({"budget": "many"})  # doctest: +ELLIPSIS
+        >>> validate({"budget": "many"}, Parameters)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
         ValueError: data: Field required
@@ -185,7 +210,7 @@ def validate(document: Any) -> Parameters:
         ...
     """
     try:
-        return Parameters.model_validate(document)
+        return schema.model_validate(document)
     except ValidationError as error:
         raise ValueError("\n".join(_sentence(fault) for fault in error.errors())) from None
 

@@ -3,8 +3,8 @@
 import torch
 
 
-def generator(seed: int, stream: int) -> torch.Generator:
-    """A generator of its own for each seed and each use, on the CPU whatever the device.
+def generator(seed: int, stream: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own for each seed and each use.
 
     A CPU generator reads only the low 32 bits of its seed, so the number of the stream can not
     stand in the upper ones: it chooses among numbers drawn from the seed.
@@ -12,6 +12,7 @@ def generator(seed: int, stream: int) -> torch.Generator:
     Args:
         seed: in [0, 2^32).
         stream: number of the use, in [0, 64).
+        device: where it draws; the same seed gives other numbers on another kind of device.
 
     Returns:
         The generator.
@@ -27,4 +28,4 @@ def generator(seed: int, stream: int) -> torch.Generator:
     if not 0 <= stream < 64:
         raise ValueError(f"a stream must lie in [0, 64), got {stream}")
     seeds = torch.randint(2**32, (64,), generator=torch.Generator().manual_seed(seed))
-    return torch.Generator().manual_seed(int(seeds[stream]))
+    return torch.Generator(device).manual_seed(int(seeds[stream]))

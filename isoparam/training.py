@@ -24,6 +24,10 @@ from isoparam.randomness import generator
 from isoparam.softmax import cross_entropy
 
 
+class DivergenceError(ValueError):
+    """The loss is not finite: the learning rate is too high."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """What one epoch of training came to, for each of the R replicas.
@@ -71,7 +75,17 @@ class Trainer:
         batch_size: images in a batch, 1 or more.
         momentum: in [0, 1).
         weight_decay: factor lambda of the shrinkage 1 - (learning rate) lambda at each step.
+        input_noise: standard deviation of the normal noise that each input gets, 0 or more.
+        dropout: share of the hidden units that each step leaves out, in [0, 1).
+        label_smoothing: share epsilon of the target that is spread over all classes, in [0, 1).
+        averaging: decay beta of the moving average of the weights, in [0, 1); 0 for none.
         device: where everything lives.
+
+    Attributes:
+        flat: (R, P), the weights that are trained.
+        velocity: (R, P), their momentum.
+        average: (R, P), the weights to evaluate: `flat` itself without averaging.
+        steps: how many were taken.
 
     Example:
         >>> trainer = Trainer([4, 32, 2], [0, 1], batch_size=16, momentum=0.9, weight_decay=0.0)
@@ -91,6 +105,10 @@ class Trainer:
         batch_size: int,
         momentum: float,
         weight_decay: float,
+        input_noise: float = 0.0,
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        averaging: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
         """Draw the initial weights and make room for a batch."""
@@ -99,12 +117,22 @@ class Trainer:
         initialise(self.layers, [generator(seed, stream=1) for seed in seeds])
         self.velocity = torch.zeros_like(self.flat)
         self._accumulators = layer_views(self.velocity, sizes)
+        self.average = self.flat.clone() if averaging else self.flat
+        self.noise = [generator(seed, stream=2, device=device) for seed in seeds]
+        self.steps = 0
         self._momentum, self._weight_decay = momentum, weight_decay
+        self._input_noise, self._keep = input_noise, 1 - dropout
+        self._label_smoothing, self._averaging = label_smoothing, averaging
         self._outputs = activation_buffers(self.layers, batch_size)
         self._deltas = activation_buffers(self.layers, batch_size)
+        self._masks = activation_buffers(self.layers, batch_size)[:-1] if dropout else []
+        self._noisy = self.flat.new_empty(len(seeds), batch_size, sizes[0])
 
     def step(self, x: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
         """One step on the batch's mean loss: v <- momentum v + g, w <- (1 - eta lambda) w - eta v.
+
+        With label smoothing the loss is the cross-entropy with (1 - epsilon) y + epsilon / C; with
+        averaging, the average a <- b a + (1 - b) w follows, b = min(beta, t / (t + 9)) at step t.
 
         Args:
             x: (R, B, D), of the parameters' dtype.
@@ -112,18 +140,45 @@ class Trainer:
             learning_rate: eta, 0 or more.
 
         Returns:
-            (R,), the mean loss before the update, in nats.
+            (R,), the mean cross-entropy before the update, in nats, with noise and dropout and
+            without smoothing.
         """
-        log_p = torch.log_softmax(forward(self.layers, x, self._outputs), -1)  # (R, B, C)
+        if self._input_noise:
+            x = torch.add(x, self._draw(self._noisy, "normal_"), alpha=self._input_noise)
+        for mask in self._masks:
+            self._draw(mask, "bernoulli_", self._keep)
+        z = forward(self.layers, x, self._outputs, self._masks, self._keep)
+        log_p = torch.log_softmax(z, -1)  # (R, B, C)
         target = labels[..., None]
         loss = -log_p.gather(-1, target).mean((1, 2))  # (R,)
         delta = torch.exp(log_p, out=self._deltas[-1])
-        delta.scatter_add_(-1, target, delta.new_full((), -1.0).expand_as(target))
-        delta.div_(x.shape[1])  # the gradient of the mean, p - [i = c] over B
-        backward(self.layers, x, self._outputs, self._deltas, self._accumulators, self._momentum)
+        if self._label_smoothing:
+            delta.sub_(self._label_smoothing / delta.shape[-1])
+        share = delta.new_full((), self._label_smoothing - 1.0)
+        delta.scatter_add_(-1, target, share.expand_as(target))
+        delta.div_(x.shape[1])  # the gradient of the mean, p - y over B
+        backward(
+            self.layers,
+            x,
+            self._outputs,
+            self._deltas,
+            self._accumulators,
+            self._momentum,
+            self._keep,
+        )
         self.flat.mul_(1 - learning_rate * self._weight_decay)
         self.flat.add_(self.velocity, alpha=-learning_rate)
+        self.steps += 1
+        if self._averaging:
+            decay = min(self._averaging, self.steps / (self.steps + 9))
+            self.average.lerp_(self.flat, 1 - decay)
         return loss
+
+    def _draw(self, buffer: Tensor, method: str, *arguments: float) -> Tensor:
+        """Fill a buffer (R, ...) with random numbers, each replica by its own generator."""
+        for replica, noise in zip(buffer, self.noise, strict=True):
+            getattr(replica, method)(*arguments, generator=noise)
+        return buffer
 
 
 class Training:
@@ -144,6 +199,7 @@ class Training:
         warmup: share of the steps in which the learning rate rises, in [0, 1).
         momentum: in [0, 1).
         weight_decay: 0 or more; see `Trainer.step`.
+        regularisation: input_noise, dropout, label_smoothing and averaging as of `Trainer`.
 
     Attributes:
         history: one `Epoch` for each epoch so far.
@@ -179,6 +235,7 @@ class Training:
         warmup: float,
         momentum: float,
         weight_decay: float,
+        **regularisation: float,
     ) -> None:
         """Check the data and draw the initial weights."""
         _check_data("training", x, labels, sizes)
@@ -194,7 +251,9 @@ class Training:
             momentum=momentum,
             weight_decay=weight_decay,
             device=x.device,
+            **regularisation,
         )
+        self._sizes = sizes
         self._orders = [generator(seed, stream=0) for seed in seeds]
         self._x, self._labels, self._validation = x, labels, validation
         self._batch = x.new_empty(len(seeds) * batch_size, x.shape[1])
@@ -204,8 +263,8 @@ class Training:
 
     @property
     def layers(self) -> Layers:
-        """Weights (R, fan-in, fan-out) and biases (R, 1, fan-out), as they are now."""
-        return self._trainer.layers
+        """Weights (R, fan-in, fan-out) and biases (R, 1, fan-out) to evaluate, as they are now."""
+        return layer_views(self._trainer.average, self._sizes)
 
     @property
     def done(self) -> bool:
@@ -219,7 +278,8 @@ class Training:
             The epoch's record, also the last of `history`.
 
         Raises:
-            ValueError: if all epochs are done, or the loss is not finite.
+            ValueError: if all epochs are done.
+            DivergenceError: if the loss is not finite.
         """
         if self.done:
             raise ValueError(f"all {self._epochs} epochs are done")
@@ -242,7 +302,7 @@ class Training:
             )
         loss, accuracy = evaluate(self.layers, *self._validation)
         if not bool(torch.isfinite(total + loss).all()):
-            raise ValueError(
+            raise DivergenceError(
                 f"the loss is not finite in epoch {number}: lower the learning rate, "
                 f"now {self._learning_rate}"
             )
@@ -252,15 +312,20 @@ class Training:
 
     def state(self) -> dict[str, Tensor]:
         """All that the next epochs depend on, on the CPU."""
-        return {
-            "weights": self._trainer.flat.cpu(),  # (R, P)
-            "velocity": self._trainer.velocity.cpu(),  # (R, P)
+        trainer = self._trainer
+        state = {
+            "weights": trainer.flat.cpu(),  # (R, P)
+            "velocity": trainer.velocity.cpu(),  # (R, P)
             "orders": torch.stack([order.get_state() for order in self._orders]),  # (R, S)
+            "noise": torch.stack([noise.get_state() for noise in trainer.noise]),  # (R, S)
             "history": torch.tensor(
                 [[e.train_loss, e.validation_loss, e.validation_accuracy] for e in self.history],
                 dtype=torch.float64,
             ).reshape(-1, 3, len(self._orders)),  # (epochs so far, 3, R)
         }
+        if trainer.average is not trainer.flat:
+            state["average"] = trainer.average.cpu()  # (R, P)
+        return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a state of `state`, of a training with the same arguments.
@@ -277,10 +342,14 @@ class Training:
         )
         if kinds != found or len(history) > self._epochs:
             raise ValueError(f"this state is of another training: {found}")
-        self._trainer.flat.copy_(state["weights"])
-        self._trainer.velocity.copy_(state["velocity"])
-        for order, of_seed in zip(self._orders, state["orders"], strict=True):
-            order.set_state(of_seed.clone())  # torch 2.15 crashes on a view of a larger tensor
+        trainer = self._trainer
+        trainer.flat.copy_(state["weights"])
+        trainer.average.copy_(state.get("average", state["weights"]))
+        trainer.velocity.copy_(state["velocity"])
+        trainer.steps = len(history) * self._batches
+        for name, generators in (("orders", self._orders), ("noise", trainer.noise)):
+            for stream, of_seed in zip(generators, state[name], strict=True):
+                stream.set_state(of_seed.clone())  # torch 2.15 crashes on a view of more
         self.history = [
             Epoch(number, *figures) for number, figures in enumerate(history.tolist(), start=1)
         ]

@@ -34,7 +34,7 @@ def main(
     if folder.exists():
         shutil.rmtree(folder)
     copy(folder)
-    edit(folder / support.PARAMETERS, CHANGES, LEARNING_RATE)
+    edit(folder, CHANGES, LEARNING_RATE)
     call(folder, sys.executable, "-m", "stages.widths", "--write")
     for command in (
         ("init", "--quiet"),
@@ -64,16 +64,16 @@ def copy(folder: Path) -> None:
     (folder / ".demo").touch()
 
 
-def edit(parameters: Path, changes: dict[tuple[str, ...], Any], learning_rate: float) -> None:
-    """Change values of a params.yaml, and the learning rate of all its models."""
-    with support.edited_params(parameters) as document:
+def edit(folder: Path, changes: dict[tuple[str, ...], Any], learning_rate: float) -> None:
+    """Change values of the params.yaml in a folder, and the learning rate of all models."""
+    with support.edited_params(folder / support.PARAMETERS) as document:
         for (*path, key), value in changes.items():
             section = document
             for part in path:
                 section = section[part]
             section[key] = value
-        for model in document["models"].values():
-            model["learning_rate"] = learning_rate
+        rates = [f"{name}: {learning_rate}\n" for name in document["models"]]
+    (folder / support.LEARNING_RATES).write_text("".join(rates), encoding="utf-8")
 
 
 def call(folder: Path, *command: str) -> None:

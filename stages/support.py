@@ -18,30 +18,49 @@ from rich.console import Console
 from rich.progress import Progress
 from ruamel.yaml import YAML, YAMLError
 
-from isoparam.parameters import Model, Parameters, validate
+from isoparam.parameters import LearningRates, Model, Parameters, Schema, validate
 
 PARAMETERS = Path("params.yaml")
+LEARNING_RATES = Path("learning_rates.yaml")
 
 
 def read_params() -> Parameters:
     """The checked content of params.yaml.
 
     Raises:
-        ValueError: if it is not YAML or not what the schema asks for.
+        ValueError: if it is missing, not YAML, or not what the schema asks for.
     """
-    if not PARAMETERS.exists():
-        raise ValueError(f"{PARAMETERS} is missing: run this from the root of the project")
-    text = _read_text(PARAMETERS)
+    return _read_yaml(PARAMETERS, Parameters)
+
+
+def learning_rate_of(name: str) -> float:
+    """The learning rate of a model, from the checked content of learning_rates.yaml.
+
+    Raises:
+        ValueError: if that is missing, not what the schema asks for, or has no such model.
+    """
+    rates = _read_yaml(LEARNING_RATES, LearningRates).root
+    if name not in rates:
+        raise ValueError(
+            f"{LEARNING_RATES} has no learning rate of {name}: add `{name}: ...`, a number"
+        )
+    return rates[name]
+
+
+def _read_yaml(path: Path, schema: type[Schema]) -> Schema:
+    if not path.exists():
+        raise ValueError(f"{path} is missing: run this from the root of the project")
+    text = _read_text(path)
     try:
         document = YAML(typ="safe").load(text)
     except (YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{PARAMETERS} is not valid YAML: {reason}") from None
+        raise ValueError(f"{path} is not valid YAML: {reason}") from None
     try:
-        return validate(document)
+        return validate(document, schema)
     except ValueError as error:
         lines = str(error).splitlines()
-        raise ValueError("\n".join(f"{PARAMETERS}: {line}" for line in lines)) from None
+        raise ValueError("\n".join(f"{path}: {line}" for line in lines)) from None
 
 
 @contextmanager

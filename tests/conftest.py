@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 # What tests of other things put into a params.yaml, which must be whole.
 SAMPLED_SECTIONS: dict[str, Any] = {
+    "tuning": {"seeds": [9], "linear": [0.1], "hidden": [0.1, 0.2]},
     "sampled": {
         "epochs": 1,
         "batch_size": 8,
@@ -84,7 +85,7 @@ def make_project(folder: Path, changes: Mapping[tuple[str, ...], Any], rate: flo
     """A copy with changed parameters, widths for its budget, and a first commit."""
     project = Project(folder)
     demo.copy(folder)
-    demo.edit(folder / "params.yaml", dict(changes), rate)
+    demo.edit(folder, dict(changes), rate)
     project.run("python", "-m", "stages.widths", "--write")
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.commit("start")

@@ -54,7 +54,7 @@ data: {{dataset: {dataset}, local: {local}, mirrors: {mirrors}}}
 budget: 9610
 seeds: [0]
 train: {{epochs: 1, batch_size: 32, warmup: 0.2, momentum: 0.9, weight_decay: 0.0}}
-models: {{L0: {{depth: 0, learning_rate: 0.1}}}}
+models: {{L0: {{depth: 0}}}}
 """
 PARAMS += SAMPLED_YAML.replace("{", "{{").replace("}", "}}")
 

@@ -6,7 +6,7 @@ Warnings are errors here, so that every drawing is also a test that it draws wit
 import pandas as pd
 import pytest
 
-from isoparam.figures import depth_accuracy, learning_curves, png
+from isoparam.figures import depth_accuracy, learning_curves, learning_rates, png
 
 BUDGET = 814_090
 COLUMNS = (
@@ -215,3 +215,35 @@ def test_a_figure_leaves_the_style_of_others_alone(name):
 def test_without_a_model_there_is_no_figure(draw):
     with pytest.raises(ValueError, match="a figure needs at least one model, got none"):
         draw()
+
+
+@pytest.mark.parametrize("models", [1, 2, 9])
+def test_learning_rates_have_a_panel_for_each_model(models):
+    grid = pd.DataFrame(
+        [
+            {
+                "model": f"L{depth}",
+                "depth": depth,
+                "learning_rate": rate,
+                "accuracy": accuracy,
+                "accuracy_sd": None if accuracy is None else 0.001,
+                "seeds": 3,
+                "chosen": rate == 0.1,
+            }
+            for depth in range(models)
+            for rate, accuracy in ((0.05, 0.97), (0.1, 0.98), (0.2, None))
+        ]
+    )
+    figure = learning_rates(grid)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == list(dict.fromkeys(grid["model"]))
+    for axes in shown:
+        diamond = next(line for line in axes.lines if line.get_marker() == "D")
+        assert diamond.get_xydata().tolist() == [[0.1, pytest.approx(98.0)]]
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [0.2]
+    assert png(figure) == png(learning_rates(grid))
+
+
+def test_learning_rates_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="a figure needs at least one model, got none"):
+        learning_rates(pd.DataFrame())

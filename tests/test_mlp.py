@@ -32,10 +32,12 @@ def whole(shape, seed):
     return torch.randint(-1, 3, shape, generator=generator).double()
 
 
-def plain_forward(parameters, x):
+def plain_forward(parameters, x, masks=(), keep=1.0):
     """One replica by torch's own functions; weights are (fan-out, fan-in)."""
-    for weight, bias in parameters[:-1]:
+    for index, (weight, bias) in enumerate(parameters[:-1]):
         x = functional.relu(functional.linear(x, weight, bias))
+        if masks:
+            x = x * masks[index] / keep
     return functional.linear(x, *parameters[-1])
 
 
@@ -87,6 +89,29 @@ def test_backward_adds_the_gradients_of_autograd_onto_the_old_values(flat, depth
         assert all(bool((by_weight != 0).any()) for by_weight, _ in gradient)
         plain = torch.cat([torch.cat([w.flatten(), b]) for w, b in gradient])
         assert torch.equal(after[replica], momentum * before[replica] + plain)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.25])
+def test_dropout_is_that_of_autograd(flat, depth, keep):
+    """1 / p is 2 or 4, so that all numbers stay whole."""
+    sizes = sizes_of(depth)
+    layers = layer_views(flat, sizes)
+    x, by_logits = whole((len(flat), B, 5), seed=1), whole((len(flat), B, 3), seed=2)
+    masks = [(whole((len(flat), B, 4), seed=4 + k) > -1).double() for k in range(depth)]
+    outputs, deltas = activation_buffers(layers, B), activation_buffers(layers, B)
+    z = forward(layers, x, outputs, masks, keep)
+    deltas[-1].copy_(by_logits)
+    after = torch.zeros_like(flat)
+    backward(layers, x, outputs, deltas, layer_views(after, sizes), 0.0, keep)
+    for replica in range(len(flat)):
+        parameters = plain_parameters(layers, replica)
+        expected = plain_forward(parameters, x[replica], [mask[replica] for mask in masks], keep)
+        assert torch.equal(z[replica], expected)
+        (expected * by_logits[replica]).sum().backward()
+        gradient = [(w.grad.T, b.grad) for w, b in parameters]
+        assert all(bool((by_weight != 0).any()) for by_weight, _ in gradient)
+        plain = torch.cat([torch.cat([w.flatten(), b]) for w, b in gradient])
+        assert torch.equal(after[replica], plain)
 
 
 def test_without_momentum_the_old_values_do_not_matter():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from isoparam.budget import count_parameters, width_for_budget
-from isoparam.parameters import SHAPES, Parameters, validate
+from isoparam.parameters import SHAPES, LearningRates, Parameters
+from isoparam.parameters import validate as validate_any
 
 FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=300)
 
@@ -31,15 +32,23 @@ STUDY = {
         "warmup": 0.2,
         "momentum": 0.9,
         "weight_decay": 0.0,
+        "input_noise": 0.0,
+        "dropout": 0.0,
+        "label_smoothing": 0.0,
+        "averaging": 0.0,
     },
     "models": {
-        "L0": {"depth": 0, "learning_rate": 0.1},
-        "L1": {"depth": 1, "width": 128, "learning_rate": 0.1},
-        "L2": {"depth": 2, "width": 68, "learning_rate": 0.1},
+        "L0": {"depth": 0},
+        "L1": {"depth": 1, "width": 128},
+        "L2": {"depth": 2, "width": 68},
     },
     **SAMPLED_SECTIONS,
 }
 REMOVED = object()
+
+
+def validate(document):
+    return validate_any(document, Parameters)
 
 
 def changed(path, value):
@@ -100,8 +109,10 @@ def test_values_arrive_as_they_were_written():
 
 def test_what_has_a_default_may_be_left_out():
     document = changed(("data",), {"dataset": "mnist"})
-    del document["train"]["device"]
+    for key in ("device", *REGULARISATION):
+        del document["train"][key]
     study = validate(document)
+    assert all(getattr(study.train, key) == 0 for key in REGULARISATION)
     assert study.data.local is None
     assert study.data.mirrors == []
     assert study.train.device == "cpu"
@@ -116,9 +127,9 @@ def test_what_has_a_default_may_be_left_out():
         (("train", "warmup"), 0),
         (("train", "weight_decay"), 0),
         (("train", "device"), "cuda"),
-        (("models", "L0", "learning_rate"), 1),
+        (("tuning", "hidden", 0), 1),
         (("models", "L1", "width"), 1),
-        (("models",), {"a-b_C9": {"depth": 0, "learning_rate": 1e-300}}),
+        (("models",), {"a-b_C9": {"depth": 0}}),
         (("seeds",), [2**32 - 1]),
         # The count of depth 2 at width 1.
         (("budget",), 64 + 1 + 1 + 1 + 10 + 10),
@@ -128,9 +139,10 @@ def test_values_at_the_edge_of_what_is_allowed_are_taken(path, value):
     assert isinstance(validate(changed(path, value)), Parameters)
 
 
-TRAIN_NUMBERS = ("warmup", "momentum", "weight_decay")
+REGULARISATION = ("input_noise", "dropout", "label_smoothing", "averaging")
+TRAIN_NUMBERS = ("warmup", "momentum", "weight_decay", *REGULARISATION)
 WHOLE = (("budget",), ("train", "epochs"), ("train", "batch_size"), ("models", "L1", "width"))
-REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("models", "L1", "learning_rate"))
+REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("tuning", "hidden", 0))
 
 
 @pytest.mark.parametrize(
@@ -147,9 +159,9 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("models", "L1", "learning_r
             for path in (
                 *((key,) for key in STUDY),
                 ("data", "dataset"),
-                *(("train", key) for key in STUDY["train"] if key != "device"),
+                *(("train", key) for key in ("epochs", "batch_size", "warmup", "momentum")),
                 ("models", "L0", "depth"),
-                ("models", "L0", "learning_rate"),
+                *(("tuning", key) for key in STUDY["tuning"]),
             )
         ),
         # Wrong types.
@@ -181,15 +193,18 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("models", "L1", "learning_r
         *((path, 0, "greater than or equal to 1, got 0") for path in WHOLE),
         *((path, -5, "greater than or equal to 1, got -5") for path in WHOLE),
         (("models", "L1", "depth"), -1, "greater than or equal to 0, got -1"),
-        (("models", "L1", "learning_rate"), 0.0, "greater than 0, got 0.0"),
-        (("models", "L1", "learning_rate"), -0.1, "greater than 0, got -0.1"),
+        (("tuning", "hidden", 0), 0.0, "greater than 0, got 0.0"),
+        (("tuning", "linear", 0), -0.1, "greater than 0, got -0.1"),
+        (("tuning", "hidden"), [], "at least 1 item"),
+        (("tuning", "hidden"), [0.1, 0.2, 0.1], "each value may stand once, but 0.1 is repeated"),
+        (("tuning", "seeds"), [7, 7], "each value may stand once, but 7 is repeated"),
         (("train", "warmup"), 1.0, "less than 1, got 1.0"),
         (("train", "momentum"), 1, "less than 1, got 1"),
         *((("train", key), -0.1, "greater than or equal to 0, got -0.1") for key in TRAIN_NUMBERS),
         (("seeds", 1), -1, "greater than or equal to 0, got -1"),
         (("seeds", 1), 2**32, "less than 4294967296, got 4294967296"),
         (("seeds",), [], "at least 1 item"),
-        (("seeds",), [3, 1, 3], "each seed may stand once, but 3 is repeated"),
+        (("seeds",), [3, 1, 3], "each value may stand once, but 3 is repeated"),
         (("seeds",), 0, "list, got 0"),
         (("models",), {}, "at least 1 item"),
         # The budget.
@@ -197,11 +212,11 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("models", "L1", "learning_r
         (("budget",), 86, "budget 86 is below the smallest network of models.L2: depth 2 at width"),
         # Names that cannot be a folder and an argument.
         *(
-            (("models", name), {"depth": 0, "learning_rate": 0.1}, f"got {name!r}")
+            (("models", name), {"depth": 0}, f"got {name!r}")
             for name in ("a;b", "../x", "a/b", "a b", "", ".", "..", "-x", "_x", "ä", "x" * 65)
         ),
-        (("models", 1), {"depth": 0, "learning_rate": 0.1}, "string, got 1"),
-        (("models", None), {"depth": 0, "learning_rate": 0.1}, "string, got None"),
+        (("models", 1), {"depth": 0}, "string, got 1"),
+        (("models", None), {"depth": 0}, "string, got None"),
         # Neither mapping nor list.
         *((("models",), value, f"got {value!r}") for value in (None, [], 3, "x", True)),
         *(
@@ -213,10 +228,10 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("models", "L1", "learning_r
         *(
             pytest.param(
                 ("models", name),
-                {"depth": 0, "learning_rate": 0.1},
+                {"depth": 0},
                 name,
             )
-            for name in ("summary", "gradients")
+            for name in ("summary", "gradients", "comparisons", "diagnostics")
         ),
         *(
             pytest.param(
@@ -255,7 +270,7 @@ def test_no_class_is_named_to_who_gave_no_mapping(path):
 
 
 def test_a_name_with_the_end_of_a_line_is_told_in_one_line():
-    told = message_of(changed(("models", "x\n"), {"depth": 0, "learning_rate": 0.1}))
+    told = message_of(changed(("models", "x\n"), {"depth": 0}))
     assert told.startswith("models.x : ")
     assert told.endswith(r"got 'x\n'")
 
@@ -336,3 +351,29 @@ def test_any_value_at_any_key_is_valid_or_a_value_error(path, value):
         # The key, or a longer one within it, or the section whose keys contradict each other.
         assert str(error).startswith(tuple(".".join(map(str, path[:n])) for n in (1, 2, 3)))  # noqa: PT017
         assert not any(word in str(error) for word in JARGON if word not in repr(value))  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"L1": 0}, "L1: Input should be greater than 0, got 0"),
+        ({"L1": "fast"}, "L1: Input should be a valid number, got 'fast'"),
+        ({"L1": None}, "L1: Input should be a valid number, got None"),
+        ({"L1": float("nan")}, "L1: Input should be a finite number, got nan"),
+        ({"a;b": 0.1}, "a;b: String should match pattern"),
+        (None, "got None"),
+        ([0.1], "got [0.1]"),
+    ],
+)
+def test_learning_rates_that_cannot_be(document, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        validate_any(document, LearningRates)
+    assert type(caught.value) is ValueError
+    assert not any(word in str(caught.value) for word in JARGON)
+
+
+def test_the_committed_learning_rates_are_those_of_the_models():
+    rates = validate_any(
+        YAML(typ="safe").load(COMMITTED.with_name("learning_rates.yaml")), LearningRates
+    )
+    assert list(rates.root) == list(committed().models)

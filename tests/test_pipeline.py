@@ -1,6 +1,7 @@
 """The honesty of the pipeline: what its stages declare is what they read."""
 
 import ast
+import csv
 import json
 import re
 import subprocess
@@ -14,9 +15,12 @@ from ruamel.yaml import YAML
 from stages import docs
 from stages.support import read_params
 
-PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-# A template's stages, without the models that they are made for.
-STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE.items()}
+# Of the study and of its tuning; a template's stages without the models that they are made for.
+STUDY, TUNING = (
+    {name: stage.get("do", stage) for name, stage in YAML(typ="safe").load(path)["stages"].items()}
+    for path in (ROOT / "dvc.yaml", ROOT / "tuning/dvc.yaml")
+)
+STAGES = STUDY | TUNING
 
 
 def source_of(stage: str) -> Path:
@@ -69,6 +73,11 @@ def keys_read(path: Path) -> set[str]:
     return keys
 
 
+def keys_declared(stage: str) -> set[str]:
+    """Keys of params.yaml."""
+    return {key for key in STAGES[stage].get("params", []) if isinstance(key, str)}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_files_that_it_imports(stage):
     declared = {Path(dep) for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
@@ -84,7 +93,7 @@ def test_packages_run_nothing_of_their_own(package):
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "check"])
 def test_a_stage_reads_the_parameters_that_it_declares(stage):
-    declared, read = set(STAGES[stage].get("params", [])), keys_read(source_of(stage))
+    declared, read = keys_declared(stage), keys_read(source_of(stage))
     undeclared = {k for k in read if not any(k == d or k.startswith(f"{d}.") for d in declared)}
     unused = {d for d in declared if not any(k == d or k.startswith(f"{d}.") for k in read)}
     assert not undeclared
@@ -92,13 +101,43 @@ def test_a_stage_reads_the_parameters_that_it_declares(stage):
 
 
 def test_every_parameter_is_declared_by_a_stage():
-    declared = {key.split(".")[0] for stage in STAGES.values() for key in stage.get("params", [])}
+    declared = {key.split(".")[0] for stage in STAGES for key in keys_declared(stage)}
     assert set(YAML(typ="safe").load(ROOT / "params.yaml")) == declared
 
 
-def test_the_table_is_made_of_all_models():
-    metrics = {dep for dep in STAGES["aggregate"]["deps"] if dep.startswith("metrics/")}
-    assert metrics == {f"metrics/{name}.json" for name in read_params().models}
+def test_training_depends_on_its_own_learning_rate():
+    others = [key for key in STUDY["train"]["params"] if not isinstance(key, str)]
+    assert others == [{"learning_rates.yaml": ["${key}"]}]
+    for name in STAGES:
+        source = (ROOT / source_of(name)).read_text(encoding="utf-8")
+        assert ("learning_rate_of" in source) == (name in {"check", "train"})
+
+
+@pytest.mark.parametrize(
+    ("stage", "template"), [("aggregate", "metrics/{}.json"), ("choose", "tuning/{}.csv")]
+)
+def test_tables_are_made_of_all_models(stage, template):
+    folder = template.split("/")[0]
+    deps = {dep for dep in STAGES[stage]["deps"] if dep.startswith(f"{folder}/")}
+    assert deps == {template.format(name) for name in read_params().models}
+
+
+def test_the_study_does_not_run_its_tuning():
+    """No stage of the study depends on what a stage of the tuning is known to write."""
+    written = {name for stage in TUNING.values() for out in stage["outs"] for name in out}
+    assert all(name.startswith("tuning/") for name in written)
+    assert not [dep for stage in STUDY.values() for dep in stage["deps"] if dep in written]
+    assert not [dep for stage in STUDY.values() for dep in stage["deps"] if "tuning" in dep]
+
+
+def test_the_learning_rates_are_those_of_the_tuning():
+    with (ROOT / "tuning/learning_rates.csv").open(encoding="utf-8") as file:
+        chosen = {
+            row["model"]: float(row["learning_rate"])
+            for row in csv.DictReader(file)
+            if row["chosen"] == "True"
+        }
+    assert chosen == YAML(typ="safe").load(ROOT / "learning_rates.yaml")
 
 
 def test_only_evaluation_depends_on_the_test_set():
@@ -107,7 +146,7 @@ def test_only_evaluation_depends_on_the_test_set():
     } == {"evaluate", "evaluate_sampled"}
 
 
-@pytest.mark.parametrize("stage", ["check", "download", "aggregate", "plot"])
+@pytest.mark.parametrize("stage", ["check", "download", "aggregate", "plot", "choose"])
 def test_stages_that_need_no_torch_do_not_import_it(stage):
     module = source_of(stage).with_suffix("").as_posix().replace("/", ".")
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
@@ -138,7 +177,7 @@ def test_the_record_agrees_with_code_and_parameters():
         for change in changes
         for names in (change.values() if isinstance(change, dict) else [{change: "changed"}])
         for name, state in names.items()
-        if not (state in {"deleted", "not in cache"} and name.startswith(kept_in_cache))
+        if not (name.startswith(kept_in_cache) and state in ("deleted", "not in cache"))
     ]
     assert not differing
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import SAMPLED_YAML
+from ruamel.yaml import YAML
 
 from isoparam import files
 from isoparam.budget import parameters_of
@@ -24,6 +25,7 @@ from isoparam.mnist import Images
 from stages import (
     aggregate,
     check,
+    choose,
     download,
     evaluate,
     gradients,
@@ -31,6 +33,8 @@ from stages import (
     split,
     support,
     train,
+    trainings,
+    tune,
     widths,
 )
 
@@ -48,11 +52,12 @@ budget: 300  # of parameters
 seeds: [3, 1]
 train: {device: cpu, epochs: 2, batch_size: 8, warmup: 0.2, momentum: 0.9, weight_decay: 0.0}
 models:
-  L0: {depth: 0, learning_rate: 0.01}
-  L1: {depth: 1, width: 4, learning_rate: 0.01}  # on the budget
-  L2: {depth: 2, width: 9, learning_rate: 0.01}
+  L0: {depth: 0}
+  L1: {depth: 1, width: 4}  # on the budget
+  L2: {depth: 2, width: 9}
 """
 PARAMS += SAMPLED_YAML
+RATES = "L0: 0.01\nL1: 0.01\nL2: 0.01\n"
 SIZES = {"L0": [64, 10], "L1": [64, 4, 10], "L2": [64, 9, 9, 10]}
 CURVE_COLUMNS = (
     "epoch",
@@ -146,6 +151,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
     support.PARAMETERS.write_text(PARAMS, encoding="utf-8")
+    support.LEARNING_RATES.write_text(RATES, encoding="utf-8")
     return tmp_path
 
 
@@ -196,7 +202,7 @@ def test_train_writes_the_weights_of_each_seed_and_the_history(folder):
     for seed in (1, 3):
         _, metadata = files.load_perceptron(out / f"seed-{seed}.safetensors", SIZES["L1"])
         assert metadata["seed"] == seed
-    history = support.read_csv(out / "history.csv", train.COLUMNS)
+    history = support.read_csv(out / "history.csv", trainings.Row._fields)
     assert list(zip(history["seed"], history["epoch"], strict=True)) == [
         (1, 1),
         (1, 2),
@@ -220,28 +226,27 @@ def undisturbed(folder):
 
 
 def test_training_in_parts_gives_the_same_bytes(folder, monkeypatch, undisturbed):
-    monkeypatch.setattr(train, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(trainings, "PART_SECONDS", 0.0)
     train.main("L1", workers=2)
-    assert not list(Path(train.CHECKPOINTS).iterdir())
-    Path(train.CHECKPOINTS).rmdir()
+    assert not list(Path(trainings.CHECKPOINTS).iterdir())
+    Path(trainings.CHECKPOINTS).rmdir()
     assert content(folder) == undisturbed
 
 
 def stopped_training(monkeypatch):
     """Leave a training of L1 after its first epoch, as a kill does; its checkpoints."""
-    monkeypatch.setattr(train, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(trainings, "PART_SECONDS", 0.0)
 
     def stop(work, jobs, **_: object) -> Never:
         assert [work(job, lambda _: None) for job in jobs] == [None, None]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.processes, "run_all", stop)
+        patch.setattr(trainings.processes, "run_all", stop)
         with pytest.raises(KeyboardInterrupt):
             train.main("L1", workers=1)
-    found = sorted(path for path in train.CHECKPOINTS.rglob("*") if path.is_file())
-    assert [path.name for path in found] == ["seed-1", "seed-3"]
-    assert found[0].parent.parent == train.CHECKPOINTS / "L1"
+    found = list((trainings.CHECKPOINTS / "L1").iterdir())
+    assert len(found) == 2
     return found
 
 
@@ -252,7 +257,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(folder, monkeypatch, undis
     told = capfd.readouterr().err
     assert told.count("done before") == 2
     assert told.count("validation accuracy") == 2
-    train.CHECKPOINTS.rmdir()
+    trainings.CHECKPOINTS.rmdir()
     assert content(folder) == undisturbed
 
 
@@ -274,7 +279,7 @@ def test_a_damaged_checkpoint_costs_time_only(folder, monkeypatch, undisturbed, 
     spoil(stopped_training(monkeypatch)[0])
     train.main("L1", workers=1)
     assert capfd.readouterr().err.count("validation accuracy") == 3  # two epochs, and one
-    train.CHECKPOINTS.rmdir()
+    trainings.CHECKPOINTS.rmdir()
     assert content(folder) == undisturbed
 
 
@@ -287,7 +292,7 @@ def test_a_checkpoint_of_other_parameters_is_not_used(monkeypatch, undisturbed, 
     support.PARAMETERS.write_text(PARAMS.replace(*change), encoding="utf-8")
     train.main("L1", workers=1)
     assert "done before" not in capfd.readouterr().err
-    assert not list(train.CHECKPOINTS.iterdir())
+    assert not list(trainings.CHECKPOINTS.iterdir())
 
 
 def test_a_checkpoint_of_other_images_is_not_used(monkeypatch, undisturbed, capfd):
@@ -296,6 +301,90 @@ def test_a_checkpoint_of_other_images_is_not_used(monkeypatch, undisturbed, capf
     files.save_images(Path("data/split/train.safetensors"), images(24, 9))
     train.main("L1", workers=1)
     assert "done before" not in capfd.readouterr().err
+
+
+def test_tune_writes_the_last_figures_of_each_trial_and_none_of_what_diverged(folder):
+    write_split()
+    change_params('"linear": [0.1]', '"linear": [0.01, 1.0e+38]')
+    change_params("[9]", "[9, 7]")
+    before = content(folder)
+    tune.main("L0", workers=2)
+    assert {str(path) for path in set(content(folder)) - set(before)} <= {
+        "tuning",
+        "tuning/L0.csv",
+        ".checkpoints",
+    }
+    table = pd.read_csv("tuning/L0.csv")
+    assert list(table.columns) == list(choose.COLUMNS)
+    assert table[["learning_rate", "seed"]].to_numpy().tolist() == [
+        [0.01, 9],
+        [0.01, 7],
+        [1e38, 9],
+        [1e38, 7],
+    ]
+    assert table["validation_accuracy"].isna().tolist() == [False, False, True, True]
+    assert table["validation_loss"].isna().tolist() == [False, False, True, True]
+    # The same seed and rate give what training gives.
+    change_params("seeds: [3, 1]", "seeds: [7]")
+    train.main("L0", workers=1)
+    last = pd.read_csv("models/L0/history.csv").iloc[-1]
+    assert last["validation_loss"] == table["validation_loss"][1]
+    assert last["validation_accuracy"] == table["validation_accuracy"][1]
+
+
+def write_grids(rows):
+    """The same trials for each model: learning rate, seed, validation accuracy."""
+    table = pd.DataFrame(
+        [(rate, seed, 1.0, accuracy) for rate, seed, accuracy in rows], columns=choose.COLUMNS
+    )
+    for name in SIZES:
+        support.write_csv(Path(f"tuning/{name}.csv"), table)
+
+
+def chosen():
+    table = pd.read_csv("tuning/learning_rates.csv")
+    rates = dict(table[table["chosen"]][["model", "learning_rate"]].to_numpy().tolist())
+    written = YAML(typ="safe").load(support.LEARNING_RATES)
+    assert written == rates
+    assert set(rates) == set(SIZES)
+    (rate,) = set(rates.values())
+    return rate
+
+
+@pytest.mark.parametrize(
+    ("rows", "rate"),
+    [
+        ([(0.1, 0, 0.9), (0.1, 1, 0.8), (0.2, 0, 0.9), (0.2, 1, 0.9), (0.4, 0, 0.5)], 0.2),
+        # The mean counts, not the best seed.
+        ([(0.1, 0, 0.8), (0.1, 1, 0.8), (0.2, 0, 0.99), (0.2, 1, 0.6)], 0.1),
+        # A seed that diverged counts.
+        ([(0.1, 0, 0.8), (0.1, 1, 0.8), (0.2, 0, 0.99), (0.2, 1, None)], 0.1),
+        # The lower of two equals.
+        ([(0.1, 0, 0.8), (0.2, 0, 0.8)], 0.1),
+        ([(0.3, 0, 0.8)], 0.3),
+    ],
+)
+def test_choose_takes_the_rate_with_the_best_mean(rows, rate):
+    write_grids(rows)
+    choose.main()
+    assert chosen() == rate
+    assert Path("tuning/learning_rates.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("best", "told"), [(0.1, 3), (0.2, 0), (0.4, 3)])
+def test_choose_tells_of_a_best_rate_at_the_edge(capsys, best, told):
+    write_grids([(rate, 0, 0.9 if rate == best else 0.8) for rate in (0.1, 0.2, 0.4)])
+    choose.main()
+    assert capsys.readouterr().out.count("is at the edge of what was tried") == told
+
+
+def test_choose_keeps_the_comment_and_refuses_what_all_diverged(refuses):
+    support.LEARNING_RATES.write_text(f"# Why.\n{RATES}", encoding="utf-8")
+    write_grids([(0.1, 0, 0.9)])
+    choose.main()
+    assert support.LEARNING_RATES.read_text(encoding="utf-8").startswith("# Why.\nL0: 0.1\n")
+    write_grids([(0.1, 0, None), (0.2, 0, None)])
+    refuses("L0 diverges at each learning rate: add lower ones to tuning", choose.main)
 
 
 @pytest.mark.parametrize(
@@ -438,7 +527,7 @@ def test_widths_prints_the_table(capsys, folder, monkeypatch):
 def test_widths_writes_the_widths_and_keeps_all_else(folder):
     widths.main(write=True)
     assert support.PARAMETERS.read_text(encoding="utf-8") == PARAMS.replace("width: 9", "width: 4")
-    assert [path.name for path in folder.iterdir()] == [support.PARAMETERS.name]
+    assert {path.name for path in folder.iterdir()} == {"params.yaml", "learning_rates.yaml"}
 
 
 def test_widths_leaves_committed_parameters_as_they_are():
@@ -480,8 +569,9 @@ def without(column):
 
 
 def change_params(old, new):
-    assert old in PARAMS
-    support.PARAMETERS.write_text(PARAMS.replace(old, new), encoding="utf-8")
+    text = support.PARAMETERS.read_text(encoding="utf-8")
+    assert old in text
+    support.PARAMETERS.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.fixture
@@ -555,7 +645,7 @@ def test_split_of_another_data_set(refuses):
 @pytest.mark.parametrize(("data", "message"), [(None, MISSING), (truncated, "is damaged (")])
 def test_train_on_damaged_files(part, data, message, refuses):
     write_split()
-    path = train.SPLIT / f"{part}.safetensors"
+    path = trainings.SPLIT / f"{part}.safetensors"
     damage(path, data)
     refuses(f"{path} {message}", train.main, "L1")
 
@@ -571,10 +661,6 @@ def test_train_on_damaged_files(part, data, message, refuses):
             ("batch_size: 8", "batch_size: 25"),
             "batch_size must be in [1, 24], the images there are, got 25",
         ),
-        (
-            ("width: 4, learning_rate: 0.01", "width: 4, learning_rate: 1.0e+30"),
-            "the loss is not finite in epoch 1: lower the learning rate, now 1e+30",
-        ),
         pytest.param(
             ("device: cpu", "device: cuda"),
             "train.device is cuda, but torch finds no such device: set it to cpu",
@@ -586,6 +672,28 @@ def test_train_by_parameters_that_cannot_be(change, message, refuses):
     write_split()
     change_params(*change)
     refuses(message, train.main, "L1")
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ("L0: 1\nL1: 1.0e+30\n", "the loss is not finite in epoch 1: lower the learning rate"),
+        ("L0: 1\n", "learning_rates.yaml has no learning rate of L1: add `L1: ...`, a number"),
+        ("L1: -1\n", "learning_rates.yaml: L1: Input should be greater than 0, got -1"),
+        ("L1: [1\n", "learning_rates.yaml is not valid YAML: "),
+        ("", "learning_rates.yaml: "),
+    ],
+)
+def test_train_by_learning_rates_that_cannot_be(rates, message, refuses):
+    write_split()
+    support.LEARNING_RATES.write_text(rates, encoding="utf-8")
+    refuses(message, train.main, "L1")
+
+
+def test_check_asks_for_a_learning_rate_of_each_model(refuses):
+    check.main()
+    support.LEARNING_RATES.write_text("L0: 1\nL1: 1\n", encoding="utf-8")
+    refuses("learning_rates.yaml has no learning rate of L2", check.main)
 
 
 @pytest.mark.parametrize(
@@ -698,6 +806,8 @@ STAGES = [
     (download.main, []),
     (split.main, []),
     (train.main, ["L1"]),
+    (tune.main, ["L1"]),
+    (choose.main, []),
     (evaluate.main, ["L1"]),
     (aggregate.main, []),
     (plot.main, []),
@@ -716,7 +826,7 @@ def test_every_stage_tells_all_faults_of_the_parameters_before_any_work(main, ar
         ["params.yaml", "train.epochs"],
         ["params.yaml", "bugdet"],
     ]
-    assert [path.name for path in folder.iterdir()] == ["params.yaml"]
+    assert {path.name for path in folder.iterdir()} == {"params.yaml", "learning_rates.yaml"}
 
 
 @pytest.mark.parametrize(
@@ -814,7 +924,7 @@ def test_remains_of_a_killed_run_are_no_hindrance(folder):
     with support.replacing(target) as partial:
         assert not partial.exists()
         partial.write_text("new", encoding="utf-8")
-    assert sorted(path.name for path in folder.iterdir()) == ["params.yaml", "target"]
+    assert [path.name for path in folder.iterdir() if "target" in path.name] == ["target"]
 
 
 def test_json_with_a_number_that_is_none_is_not_written(folder):

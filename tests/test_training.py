@@ -130,6 +130,63 @@ def test_each_of_several_steps_is_that_of_the_plain_formula(depth, momentum, dec
             assert not eta or bool((expected[1] != state[0]).any())
 
 
+REGULARISED = {"input_noise": 0.3, "dropout": 0.25, "label_smoothing": 0.1, "averaging": 0.8}
+
+
+@pytest.mark.parametrize("unit", [torch.float64], indirect=True)
+@pytest.mark.usefixtures("unit")
+@pytest.mark.parametrize("names", [*([name] for name in REGULARISED), list(REGULARISED)])
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_regularised_steps_are_those_of_the_plain_formulas(depth, names):
+    sizes, seeds, size, eta, momentum, decay = sizes_of(depth), [0, 5], 7, 0.1, 0.9, 0.1
+    own = {name: REGULARISED[name] for name in names}
+    noise, dropout = own.get("input_noise", 0.0), own.get("dropout", 0.0)
+    trainer = Trainer(sizes, seeds, batch_size=size, momentum=momentum, weight_decay=decay, **own)
+    streams = [stream_of(seed, stream=2) for seed in seeds]
+    generator = torch.Generator().manual_seed(depth)
+    flat, velocity = trainer.flat.clone(), torch.zeros_like(trainer.flat)
+    average = flat.clone()
+    for step in range(1, 15):
+        x = torch.randn(len(seeds), size, sizes[0], generator=generator)
+        labels = torch.randint(sizes[-1], (len(seeds), size), generator=generator)
+        given = x.clone()
+        losses = trainer.step(x, labels, eta)
+        assert torch.equal(x, given)  # the noise is not the caller's
+        for replica, stream in enumerate(streams):
+            h = x[replica]
+            if noise:
+                h = h + noise * torch.empty_like(h).normal_(generator=stream)
+            masks = [
+                torch.empty(size, width).bernoulli_(1 - dropout, generator=stream)
+                for width in sizes[1:-1]
+                if dropout
+            ]
+            leaf = flat[replica].clone().requires_grad_()
+            layers = layer_views(leaf[None], sizes)
+            for index, (weight, bias) in enumerate(layers[:-1]):
+                h = functional.relu(functional.linear(h, weight[0].T, bias[0, 0]))
+                if masks:
+                    h = h * masks[index] / (1 - dropout)
+            z = functional.linear(h, layers[-1][0][0].T, layers[-1][1][0, 0])
+            torch.testing.assert_close(
+                losses[replica], functional.cross_entropy(z, labels[replica]).detach()
+            )
+            smoothed = functional.cross_entropy(
+                z, labels[replica], label_smoothing=own.get("label_smoothing", 0.0)
+            )
+            (gradient,) = torch.autograd.grad(smoothed, leaf)
+            velocity[replica] = momentum * velocity[replica] + gradient
+            flat[replica] = (1 - eta * decay) * flat[replica] - eta * velocity[replica]
+        beta = min(own.get("averaging", 0.0), step / (step + 9))
+        average = beta * average + (1 - beta) * flat
+        for ours, plain in (
+            (trainer.flat, flat),
+            (trainer.velocity, velocity),
+            (trainer.average, average),
+        ):
+            torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("depth", [0, 2])
 def test_a_learning_rate_of_zero_changes_no_weight(depth):
     trainer = Trainer(sizes_of(depth), [0], batch_size=4, momentum=0.9, weight_decay=0.5)
@@ -141,15 +198,17 @@ def test_a_learning_rate_of_zero_changes_no_weight(depth):
 
 @pytest.mark.parametrize("unit", [torch.float64], indirect=True)
 @pytest.mark.usefixtures("unit")
+@pytest.mark.parametrize("regularised", [{}, REGULARISED])
 @pytest.mark.parametrize("depth", [0, 1, 2, 8])
-def test_replicas_together_are_the_replicas_apart(depth):
+def test_replicas_together_are_the_replicas_apart(depth, regularised):
     sizes, data, validation = sizes_of(depth), images(18), images(10, seed=1)
-    together, history = train(*data, validation, sizes=sizes, seeds=[3, 0, 8], **RECIPE)
+    recipe = RECIPE | regularised
+    together, history = train(*data, validation, sizes=sizes, seeds=[3, 0, 8], **recipe)
     # Rounding starts at 1e-16, and may grow tenfold at each of the 8 steps. Another seed or another
     # order of the images would change the first digit.
     bound = {"rtol": 1e-8, "atol": 1e-8}
     for replica, seed in enumerate([3, 0, 8]):
-        alone, by_itself = train(*data, validation, sizes=sizes, seeds=[seed], **RECIPE)
+        alone, by_itself = train(*data, validation, sizes=sizes, seeds=[seed], **recipe)
         for ours, theirs in zip(together, alone, strict=True):
             torch.testing.assert_close(ours[0][replica], theirs[0][0], **bound)
             torch.testing.assert_close(ours[1][replica], theirs[1][0], **bound)
@@ -447,11 +506,12 @@ def test_evaluation_refuses_labels_out_of_range():
         evaluate(layers, torch.zeros(2, 5), torch.tensor([0, 3]))
 
 
+@pytest.mark.parametrize("regularised", [{}, REGULARISED])
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize("stop", [0, 1, 2, 3])
-def test_a_training_goes_on_to_the_same_bits(depth, stop):
+def test_a_training_goes_on_to_the_same_bits(depth, stop, regularised):
     arguments = (*images(18), images(10, seed=1))
-    recipe = RECIPE | {"sizes": sizes_of(depth), "seeds": [1, 4], "epochs": 3}
+    recipe = RECIPE | {"sizes": sizes_of(depth), "seeds": [1, 4], "epochs": 3} | regularised
     whole, first, second = (Training(*arguments, **recipe) for _ in range(3))
     while not whole.done:
         whole.run_epoch()
@@ -469,11 +529,12 @@ def test_a_training_goes_on_to_the_same_bits(depth, stop):
 def test_a_state_is_all_that_changes():
     """What a state does not hold, such as buffers, must not matter: spoil it."""
     arguments, recipe = (*images(18), images(10)), {"sizes": sizes_of(2), "seeds": [3]}
-    clean, spoilt = (Training(*arguments, **RECIPE | recipe) for _ in range(2))
+    clean, spoilt = (Training(*arguments, **RECIPE | REGULARISED | recipe) for _ in range(2))
     clean.run_epoch()
     spoilt.restore(clean.state())
-    buffers = (*spoilt._trainer._outputs, *spoilt._trainer._deltas, spoilt._batch)
-    for buffer in buffers:
+    trainer = spoilt._trainer
+    buffers = (trainer._outputs, trainer._deltas, trainer._masks, [trainer._noisy, spoilt._batch])
+    for buffer in (buffer for group in buffers for buffer in group):
         buffer.fill_(float("nan"))
     assert clean.run_epoch() == spoilt.run_epoch()
 

@@ -1,0 +1,60 @@
+"""Stage choose of tuning/dvc.yaml: the learning rate of each model, by validation accuracy."""
+
+from pathlib import Path
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from isoparam.figures import learning_rates, png
+from stages import support
+
+GRID = Path("tuning")
+TABLE = GRID / "learning_rates.csv"
+FIGURE = GRID / "learning_rates.png"
+COLUMNS = ("learning_rate", "seed", "validation_loss", "validation_accuracy")
+
+
+def main() -> None:
+    """Choose from tuning/L*.csv, into learning_rates.yaml, a table and a figure.
+
+    The rate with the highest mean validation accuracy over seeds wins, the lower of two equals. A
+    rate at which a seed diverges is out.
+    """
+    params = support.read_params()
+    tables = []
+    for name, model in params.models.items():
+        grid = support.read_csv(GRID / f"{name}.csv", COLUMNS).groupby("learning_rate")
+        diverged = grid["validation_accuracy"].apply(lambda values: values.isna().any())
+        accuracy = grid["validation_accuracy"].mean().mask(diverged)
+        if accuracy.isna().all():
+            raise ValueError(f"{name} diverges at each learning rate: add lower ones to tuning")
+        best = accuracy.idxmax()
+        if len(accuracy) > 1 and best in (accuracy.index[0], accuracy.index[-1]):
+            print(f"the best learning rate of {name}, {best}, is at the edge of what was tried")
+        tables.append(
+            pd.DataFrame(
+                {
+                    "model": name,
+                    "depth": model.depth,
+                    "learning_rate": accuracy.index,
+                    "accuracy": accuracy.to_numpy(),
+                    "accuracy_sd": grid["validation_accuracy"].std().mask(diverged).to_numpy(),
+                    "seeds": grid["seed"].count().to_numpy(),
+                    "chosen": accuracy.index == best,
+                }
+            )
+        )
+    table = pd.concat(tables)
+    support.write_csv(TABLE, table)
+    with support.replacing(FIGURE) as partial:
+        partial.write_bytes(png(learning_rates(table)))
+    yaml = YAML()
+    rates = yaml.load(support.LEARNING_RATES) or {}
+    chosen = table[table["chosen"]]
+    rates |= dict(zip(chosen["model"], chosen["learning_rate"].tolist(), strict=True))
+    with support.replacing(support.LEARNING_RATES) as partial:
+        yaml.dump(rates, partial)
+
+
+if __name__ == "__main__":
+    support.run(main)

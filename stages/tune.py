@@ -1,0 +1,53 @@
+"""Stage grid@MODEL of tuning/dvc.yaml: one model at each learning rate of params.yaml."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from isoparam.budget import layer_sizes
+from isoparam.parameters import SHAPES
+from stages import processes, support, trainings
+
+OUT = Path("tuning")
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="A model of params.yaml, such as L3.")],
+    *,
+    workers: processes.Workers = None,
+) -> None:
+    """Train one model at each learning rate of tuning in params.yaml, into tuning/NAME.csv.
+
+    A training that diverges has no loss and no accuracy there.
+    """
+    params = support.read_params()
+    model = support.find_model(params.models, name)
+    sizes = layer_sizes(model.depth, model.width or 0, *SHAPES[params.data.dataset])
+    recipe = params.train.model_dump()
+    device = recipe.pop("device")
+    jobs = [
+        trainings.Job(name, sizes, seeds, device, recipe | {"learning_rate": rate}, None)
+        for rate in (params.tuning.hidden if model.depth else params.tuning.linear)
+        for seeds in trainings.groups(params.tuning.seeds, device)
+    ]
+    histories = trainings.run(f"tune {name}", jobs, workers)
+    trials = []
+    for job, rows in zip(jobs, histories, strict=True):
+        last = {row.seed: row for row in rows if row.epoch == recipe["epochs"]}
+        trials += [
+            {
+                "learning_rate": job.recipe["learning_rate"],
+                "seed": seed,
+                "validation_loss": last[seed].validation_loss if seed in last else None,
+                "validation_accuracy": last[seed].validation_accuracy if seed in last else None,
+            }
+            for seed in job.seeds
+        ]
+    support.write_csv(OUT / f"{name}.csv", pd.DataFrame(trials))
+    trainings.forget(name)
+
+
+if __name__ == "__main__":
+    support.run(main)
