@@ -5,6 +5,7 @@ from io import BytesIO
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter
 
 INK, MUTED = "#222222", "#777777"
@@ -40,12 +41,16 @@ def png(figure: Figure) -> bytes:
 def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
     """Test accuracy against depth, with the intervals over seeds.
 
+    Points are filled where the depth may be the best of those on the budget. A bar at the right
+    shows how far other test images would move all points together.
+
     Networks without a hidden layer cannot meet the budget: their accuracy is written beside the
     axes, where it does not squeeze the scale of the others.
 
     Args:
-        table: the columns depth, width, parameters, on_budget, seeds, accuracy, accuracy_lo and
-            accuracy_hi, one row for each model; accuracies in [0, 1].
+        table: the columns depth, width, parameters, on_budget, seeds, accuracy, accuracy_lo,
+            accuracy_hi, may_be_best and sampling_error (a standard error), one row for each model;
+            accuracies in [0, 1].
         budget: number of parameters that the models on the budget have.
 
     Returns:
@@ -58,13 +63,23 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
         raise ValueError("a figure needs at least one model, got none")
     hidden, linear = table[table["depth"] > 0], table[table["depth"] == 0]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        figure = Figure(figsize=(7.2, 4.9), layout="constrained")
         axes = figure.add_subplot()
+        seeds = sorted(set(table["seeds"]))
         on = hidden[hidden["on_budget"]]
         axes.plot(on["depth"], 100 * on["accuracy"], color=ON_BUDGET, linewidth=1.2, zorder=2)
-        for rows, color, marker, label in (
-            (on, ON_BUDGET, "o", f"{budget:,} parameters, nearest width"),
-            (hidden[~hidden["on_budget"]], OFF_BUDGET, "D", "off the budget"),
+        best = on["may_be_best"]
+        tested = seeds != [1] and len(on) > 1
+        for rows, color, fill, marker, label in (
+            (
+                on[best],
+                ON_BUDGET,
+                ON_BUDGET,
+                "o",
+                "may be the best depth (95 % confidence set)" if tested else "nearest width",
+            ),
+            (on[~best], ON_BUDGET, "white", "o", "shown to be below the best"),
+            (hidden[~hidden["on_budget"]], OFF_BUDGET, OFF_BUDGET, "D", "off the budget"),
         ):
             if len(rows):
                 axes.errorbar(
@@ -73,10 +88,24 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
                     yerr=100 * _distances(rows),
                     fmt=marker,
                     color=color,
+                    markerfacecolor=fill,
                     capsize=3,
                     label=label,
                     zorder=3,
                 )
+        if len(hidden):
+            half = 100 * hidden["sampling_error"].mean()
+            axes.errorbar(
+                hidden["depth"].max() + 0.6,
+                100 * hidden["accuracy"].mean(),
+                yerr=half,
+                fmt="none",
+                color=MUTED,
+                elinewidth=1,
+                capsize=3,
+                label=f"± {half:.2f}, the standard error by the choice of the test images, "
+                "which all points share",
+            )
         for row in hidden.itertuples():
             axes.annotate(
                 f"{row.width}",
@@ -85,8 +114,8 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
                 xytext=(8, 9),
                 fontsize=8,
                 color=MUTED,
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
             )
-        seeds = sorted(set(table["seeds"]))
         axes.set_xlabel("hidden layers (beside each point: units per layer)")
         axes.set_ylabel("test accuracy, %")
         axes.set_xticks(sorted(set(hidden["depth"])))
@@ -107,7 +136,8 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
             )
         axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8.5, color=MUTED)
         if len(hidden):
-            axes.legend(frameon=False, loc="best", fontsize=8.5)
+            # Below the axes, where it hides no interval.
+            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.13), fontsize=8.5)
         return figure
 
 

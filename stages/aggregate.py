@@ -1,10 +1,12 @@
-"""Stage aggregate: one table of all models, and the one that validation chooses."""
+"""Stage aggregate: one table of all models, the one that validation chooses, and comparisons."""
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from isoparam.comparisons import LEVEL, best_p_values, compare_pairs, trend
+from isoparam.statistics import share_of_trials
 from stages import support
 
 METRICS = Path("metrics")
@@ -25,29 +27,63 @@ COLUMNS = {
     "validation_accuracy": "val_accuracy",
 }
 
+# This stage does not depend on the test images, only on how many of them there are.
+TEST_IMAGES = {"mnist": 10_000, "digits": 297}
+
 
 def main() -> None:
-    """Gather metrics/L*.json into plots/depth_accuracy.csv, and the best into metrics/summary.json.
+    """Gather metrics/L*.json: the table, metrics/summary.json and metrics/comparisons.json.
 
-    The best is the model with the highest validation accuracy.
+    The summary is of the model with the highest validation accuracy.
     """
     params = support.read_params()
     metrics = {name: _read(name) for name in params.models}
-    rows = [
-        {"model": name} | {column: values[key] for column, key in COLUMNS.items()}
+    metrics = dict(sorted(metrics.items(), key=lambda item: (item[1]["depth"], item[1]["width"])))
+    comparisons = compare(metrics, TEST_IMAGES[params.data.dataset])
+    table = pd.DataFrame(
+        {"model": name}
+        | {column: values[key] for column, key in COLUMNS.items()}
+        | {
+            "may_be_best": name in comparisons["may_be_best"],
+            "sampling_error": comparisons["sampling"][name]["standard_error"],
+        }
         for name, values in metrics.items()
-    ]
-    table = pd.DataFrame(rows).sort_values(["depth", "width"], kind="stable")
+    )
     support.write_csv(TABLE, table)
+    support.write_json(METRICS / "comparisons.json", comparisons)
     # Chosen by validation: a maximum over test accuracies would flatter the best.
     chosen = table.loc[table["validation_accuracy"].idxmax(), "model"]
     support.write_json(METRICS / "summary.json", metrics[chosen])
 
 
+def compare(metrics: dict[str, dict[str, Any]], test_images: int) -> dict[str, Any]:
+    """Test accuracies compared: all models in pairs; for the best and the trend those on budget."""
+    samples = {name: values["test_accuracies"] for name, values in metrics.items()}
+    on_budget = {name: samples[name] for name, values in metrics.items() if values["on_budget"]}
+    depths = [metrics[name]["depth"] for name in on_budget]
+    best = best_p_values(on_budget)
+    return {
+        "test_images": test_images,
+        "may_be_best": [name for name, p in best.items() if p > LEVEL],
+        "p_best": best,
+        "trend": {
+            name: trend(depths, list(on_budget.values()), degree)._asdict()
+            if len(set(depths)) > degree
+            else None
+            for name, degree in (("slope", 1), ("curvature", 2))
+        },
+        "sampling": {
+            name: share_of_trials(values["test_accuracy"], test_images)._asdict()
+            for name, values in metrics.items()
+        },
+        "pairs": [pair._asdict() for pair in compare_pairs(samples)],
+    }
+
+
 def _read(name: str) -> dict[str, Any]:
     path = METRICS / f"{name}.json"
     metrics = support.read_json(path)
-    missing = [key for key in COLUMNS.values() if key not in metrics]
+    missing = [key for key in (*COLUMNS.values(), "test_accuracies") if key not in metrics]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: run `dvc repro evaluate@{name}`")
     return metrics

@@ -4,15 +4,19 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from math import floor
 from pathlib import Path
 from typing import Any
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
-from isoparam.parameters import SHAPES, Parameters
-from stages import support
+from isoparam.parameters import SHAPES
+from stages import findings, support
 
-DOCUMENTS = (Path("README.md"), Path("docs/homework.md"), Path("docs/sampled_softmax.md"))
+DOCUMENTS = (
+    Path("README.md"),
+    Path("docs/homework.md"),
+    Path("docs/results.md"),
+    Path("docs/sampled_softmax.md"),
+)
 METRICS = Path("metrics")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
@@ -36,48 +40,6 @@ def fill(text: str) -> str:
         return f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}"
 
     return BLOCK.sub(block, text)
-
-
-def claim() -> str:
-    """What the study found, in two sentences."""
-    metrics = _metrics()
-    linear = next((m for m in metrics.values() if m["depth"] == 0), None)
-    hidden = {m["depth"]: m for m in metrics.values() if m["depth"] > 0}
-    best = support.read_json(METRICS / "summary.json")
-    lowest = min(m["test_accuracy"] for m in hidden.values())
-    first, last = min(hidden), max(hidden)
-    sentence = (
-        f"**At {support.read_params().budget:,} parameters, {_count(best)} classify "
-        f"{_percent(best)} of MNIST's test images rightly** (chosen by validation; mean and 95 % "
-        f"interval over {best['seeds']} seeds). Every depth from {first} to {last} reaches "
-        f"{floor(10_000 * lowest) / 100:.2f} % or more."
-    )
-    if linear:
-        sentence += (
-            f" Without a hidden layer it is {_percent(linear)}, "
-            f"with {linear['parameters']:,} parameters."
-        )
-    return sentence
-
-
-def results() -> str:
-    """The table of all models."""
-    lines = [
-        (
-            "| hidden layers | units each | parameters | off the budget by | test accuracy, % "
-            "| standard deviation | validation accuracy, % |"
-        ),
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for m in _metrics().values():
-        deviation = 100 * m["test_sd"] if m["test_sd"] is not None else float("nan")
-        lines.append(
-            f"| {m['depth']} | {m['width'] or ''} | {m['parameters']:,} "
-            f"| {m['deviation']:+,}{'' if m['on_budget'] else ' (off)'} "
-            f"| {_interval(m)} | {deviation:.2f} "
-            f"| {100 * m['val_accuracy']:.2f} |"
-        )
-    return "\n".join(lines)
 
 
 def widths() -> str:
@@ -127,7 +89,7 @@ def sampled() -> str:
         ends = {"test_lo": m["test_accuracy_lo"], "test_hi": m["test_accuracy_hi"]}
         lines.append(
             f"| {_training(m)} | {m['samples'] or ''} | {m['learning_rate']:g} "
-            f"| {_interval(m | ends)} | {loss} |"
+            f"| {findings.interval(m | ends)} | {loss} |"
         )
     return "\n".join(lines)
 
@@ -151,32 +113,16 @@ def instance() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "claim": claim,
-    "results": results,
+    "claim": findings.claim,
+    "results": findings.results,
+    "differences": findings.differences,
+    "best": findings.best,
+    "trend": findings.trend,
     "widths": widths,
     "metrics-show": metrics_show,
     "sampled": sampled,
     "instance": instance,
 }
-
-
-def _metrics() -> dict[str, dict[str, Any]]:
-    params: Parameters = support.read_params()
-    return {name: support.read_json(METRICS / f"{name}.json") for name in params.models}
-
-
-def _interval(m: dict[str, Any]) -> str:
-    mean = f"{100 * m['test_accuracy']:.2f}"
-    return mean if m["test_hi"] is None else f"{mean} ± {50 * (m['test_hi'] - m['test_lo']):.2f}"
-
-
-def _percent(m: dict[str, Any]) -> str:
-    return f"{_interval(m)} %"
-
-
-def _count(m: dict[str, Any]) -> str:
-    layers = "hidden layer" if m["depth"] == 1 else "hidden layers"
-    return f"{m['depth']} {layers} of {m['width']} units"
 
 
 def _training(m: dict[str, Any]) -> str:

@@ -18,6 +18,8 @@ TABLE_COLUMNS = (
     "accuracy",
     "accuracy_lo",
     "accuracy_hi",
+    "may_be_best",
+    "sampling_error",
 )
 CURVE_COLUMNS = (
     "epoch",

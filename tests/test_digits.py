@@ -27,6 +27,7 @@ def test_the_outputs_are_complete(digits):
         assert f"metrics/L{depth}.json" in files
         assert f"plots/curves/L{depth}.csv" in files
         assert {f"models/L{depth}/seed-{seed}.safetensors" for seed in (0, 7, 8)} < set(files)
+    assert "metrics/comparisons.json" in files
     for name in ("depth_accuracy.png", "learning_curves.png", "sampled.png", "instance.png"):
         assert files[f"plots/{name}"].startswith(b"\x89PNG")
 

@@ -19,11 +19,13 @@ COLUMNS = (
     "accuracy",
     "accuracy_lo",
     "accuracy_hi",
+    "may_be_best",
+    "sampling_error",
 )
-LINEAR = ("L0", 0, 0, 7_850, False, 5, 0.925, 0.924, 0.926)
-FIRST = ("L1", 1, 1024, 814_090, True, 5, 0.984, 0.983, 0.985)
-SECOND = ("L2", 2, 588, 813_802, True, 5, 0.986, 0.985, 0.987)
-SMALL = ("S3", 3, 9, 7_360, False, 5, 0.945, 0.943, 0.947)
+LINEAR = ("L0", 0, 0, 7_850, False, 5, 0.925, 0.924, 0.926, False, 0.0026)
+FIRST = ("L1", 1, 1024, 814_090, True, 5, 0.984, 0.983, 0.985, False, 0.0013)
+SECOND = ("L2", 2, 588, 813_802, True, 5, 0.986, 0.985, 0.987, True, 0.0012)
+SMALL = ("S3", 3, 9, 7_360, False, 5, 0.945, 0.943, 0.947, False, 0.0023)
 
 
 def table(*rows: tuple):
@@ -31,8 +33,8 @@ def table(*rows: tuple):
 
 
 def with_one_seed(*rows: tuple):
-    """As from a study with a single seed: no interval."""
-    return table(*((*row[:5], 1, row[6], None, None) for row in rows))
+    """As from a study with a single seed: no interval, and nothing is left out of the best."""
+    return table(*((*row[:5], 1, row[6], None, None, row[4], row[10]) for row in rows))
 
 
 def from_csv(frame, tmp_path):
@@ -62,9 +64,21 @@ def intervals(figure):
     (axes,) = figure.axes
     groups = []
     for points, _, (bars,) in axes.containers:
-        ends = [(low[1], high[1]) for low, high in bars.get_segments()]
-        groups.append((points.get_xdata().tolist(), points.get_ydata().tolist(), ends))
+        if points:
+            ends = [(low[1], high[1]) for low, high in bars.get_segments()]
+            groups.append((points.get_xdata().tolist(), points.get_ydata().tolist(), ends))
     return groups
+
+
+def sampling_bars(figure):
+    """Of each bar that belongs to no point its place and its two ends."""
+    (axes,) = figure.axes
+    return [
+        ((low[0], high[0]), (low[1], high[1]))
+        for points, _, (bars,) in axes.containers
+        if points is None
+        for low, high in bars.get_segments()
+    ]
 
 
 def legend_of(figure):
@@ -78,20 +92,21 @@ def texts_of(figure):
     return [text.get_text() for text in axes.texts]
 
 
-ON, OFF = "814,090 parameters, nearest width", "off the budget"
+BEST, BELOW = "may be the best depth (95 % confidence set)", "shown to be below the best"
+ALONE, OFF = "nearest width", "off the budget"
 
 
 @pytest.mark.parametrize(
     ("rows", "depths", "labels"),
     [
-        ([LINEAR, FIRST, SECOND, SMALL], [1, 2, 3], [ON, OFF]),
-        ([FIRST, SECOND], [1, 2], [ON]),
-        ([LINEAR, SECOND], [2], [ON]),
-        ([SECOND], [2], [ON]),
+        ([LINEAR, FIRST, SECOND, SMALL], [1, 2, 3], [BEST, BELOW, OFF]),
+        ([FIRST, SECOND], [1, 2], [BEST, BELOW]),
+        ([LINEAR, SECOND], [2], [ALONE]),
+        ([SECOND], [2], [ALONE]),
         ([SMALL], [3], [OFF]),
-        ([FIRST, SMALL], [1, 3], [ON, OFF]),
+        ([SECOND, SMALL], [2, 3], [ALONE, OFF]),
         ([LINEAR], [], []),
-        ([FIRST, (*SMALL[:1], 1, *SMALL[2:])], [1], [ON, OFF]),  # two of one depth
+        ([SECOND, (*SMALL[:1], 2, *SMALL[2:])], [2], [ALONE, OFF]),  # two of one depth
     ],
     ids=lambda value: "-".join(str(each[0]) for each in value if isinstance(each, tuple)) or None,
 )
@@ -102,7 +117,16 @@ def test_models_stand_at_their_depth_with_their_width(make, rows, depths, labels
         figure.draw_without_rendering()
         (axes,) = figure.axes
         assert axes.get_xticks().tolist() == depths
-        assert legend_of(figure) == labels
+        if make is with_one_seed:
+            # No test is possible, so that nothing is said of the best.
+            expected = [ALONE] * any(row[4] for row in rows) + [OFF] * (OFF in labels)
+        else:
+            expected = labels
+        *shown, bar = legend_of(figure) or [None]
+        assert shown == expected
+        assert bar is None or bar.endswith(
+            "by the choice of the test images, which all points share"
+        )
         *widths, note = texts_of(figure)
         assert widths == [str(row[2]) for row in rows if row[1]]
         assert ("no hidden layer" in note) == (LINEAR in rows)
@@ -113,12 +137,31 @@ def test_points_and_intervals_are_those_of_the_table():
     groups = intervals(depth_accuracy(table(LINEAR, FIRST, SECOND, SMALL), BUDGET))
     # A difference and a sum of numbers up to 100, each rounded.
     near = {"abs": 4 * 100 * 2**-53}
-    assert len(groups) == 2
-    for (depths, means, ends), rows in zip(groups, [[FIRST, SECOND], [SMALL]], strict=True):
+    assert len(groups) == 3
+    for (depths, means, ends), rows in zip(groups, [[SECOND], [FIRST], [SMALL]], strict=True):
         assert depths == [row[1] for row in rows]
         assert means == pytest.approx([100 * row[6] for row in rows], **near)
         for end, row in zip(ends, rows, strict=True):
             assert end == pytest.approx((100 * row[7], 100 * row[8]), **near)
+
+
+def test_points_are_filled_where_the_depth_may_be_the_best():
+    (axes,) = depth_accuracy(table(FIRST, SECOND), BUDGET).axes
+    filled, hollow = (points for points, _, _ in axes.containers if points)
+    assert (filled.get_xdata().tolist(), hollow.get_xdata().tolist()) == ([2], [1])
+    assert filled.get_markerfacecolor() == filled.get_markeredgecolor()
+    assert hollow.get_markerfacecolor() == "white"
+    assert hollow.get_markeredgecolor() == filled.get_markeredgecolor()
+
+
+def test_a_bar_beside_the_points_has_the_standard_error_of_the_test_images():
+    figure = depth_accuracy(table(LINEAR, FIRST, SECOND), BUDGET)
+    (((left, right), (low, high)),) = sampling_bars(figure)
+    assert left == right > 2
+    # The mean of 0.13 and 0.12 points, about the mean of the accuracies.
+    assert (high - low) / 2 == pytest.approx(0.125, rel=1e-9)
+    assert (high + low) / 2 == pytest.approx(98.5, rel=1e-9)
+    assert legend_of(figure)[-1].startswith("± 0.12, the standard error")
 
 
 def test_one_seed_has_points_without_intervals():

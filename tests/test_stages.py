@@ -127,7 +127,8 @@ def metrics_of(depth, width):
         # Validation chooses a model that is not the best on the test set.
         "validation_accuracy": 0.95 if depth == 1 else 0.9,
     }
-    return {key: values[column] for column, key in aggregate.COLUMNS.items()}
+    metrics = {key: values[column] for column, key in aggregate.COLUMNS.items()}
+    return metrics | {"test_accuracies": [accuracy - 0.001 * depth, accuracy + 0.001 * depth]}
 
 
 def write_metrics():
@@ -428,9 +429,12 @@ def test_aggregate_makes_one_table_and_lets_validation_choose():
     assert table["model"].tolist() == ["L0", "L1", "L2"]
     for name, row in zip(SIZES, table.to_dict("records"), strict=True):
         metrics = support.read_json(Path(f"metrics/{name}.json"))
-        assert row == {"model": name} | {
-            column: metrics[key] for column, key in aggregate.COLUMNS.items()
-        }
+        expected = {"model": name} | {c: metrics[key] for c, key in aggregate.COLUMNS.items()}
+        assert expected.items() <= row.items()
+        # The only one on the budget is its best.
+        assert row["may_be_best"] == (name == "L1")
+        variance = metrics["test_accuracy"] * (1 - metrics["test_accuracy"]) / 297
+        assert row["sampling_error"] == pytest.approx(variance**0.5, rel=1e-9)
     assert support.read_json(Path("metrics/summary.json"))["depth"] == 1
 
 
@@ -441,6 +445,39 @@ def test_the_table_is_in_the_order_of_the_depth_whatever_that_of_the_models():
     aggregate.main()
     table = support.read_csv(aggregate.TABLE, ["model"])
     assert table["model"].tolist() == ["L0", "L1", "L2"]
+
+
+def test_all_models_are_compared_and_those_on_the_budget_for_the_best_and_the_trend():
+    write_metrics()
+    accuracies = {"L0": [0.92, 0.92], "L1": [0.95, 0.96], "L2": [0.94, 0.96]}
+    for name, values in accuracies.items():
+        path = Path(f"metrics/{name}.json")
+        metrics = support.read_json(path) | {"on_budget": name != "L0", "test_accuracies": values}
+        support.write_json(path, metrics)
+    aggregate.main()
+    written = support.read_json(Path("metrics/comparisons.json"))
+    pairs = {(pair["first"], pair["second"]): pair for pair in written["pairs"]}
+    assert list(pairs) == [("L0", "L1"), ("L0", "L2"), ("L1", "L2")]
+    # Differences of 0.01 and 0: t = 1 with one degree of freedom.
+    assert pairs["L1", "L2"]["difference"] == pytest.approx(0.005, rel=1e-9)
+    assert pairs["L1", "L2"]["p"] == pytest.approx(0.5, rel=1e-9)
+    assert pairs["L1", "L2"]["p_adjusted"] == pytest.approx(0.5, rel=1e-9)
+    assert written["p_best"] == pytest.approx({"L1": 0.75, "L2": 0.25})
+    assert written["may_be_best"] == ["L1", "L2"]
+    assert written["trend"]["slope"]["mean"] == pytest.approx(-0.005, rel=1e-9)
+    assert written["trend"]["curvature"] is None
+    assert list(written["sampling"]) == list(accuracies)
+    assert written["test_images"] == 297
+
+
+def test_the_numbers_of_test_images_are_those_of_the_files():
+    header = 8
+    labels = next(file for file in download.FILES if file.name == "t10k-labels-idx1-ubyte")
+    digits = download.digits()[labels.name]
+    assert {
+        "mnist": labels.size_bytes - header,
+        "digits": len(digits) - header,
+    } == aggregate.TEST_IMAGES
 
 
 def test_plot_draws_both_figures_and_the_same_again(folder):
@@ -470,6 +507,9 @@ def test_a_single_seed_goes_all_the_way():
     table = support.read_csv(aggregate.TABLE, aggregate.COLUMNS)
     assert table["seeds"].tolist() == [1, 1, 1]
     assert bool(table["accuracy_lo"].isna().all())
+    comparisons = support.read_json(Path("metrics/comparisons.json"))
+    assert {pair["p"] for pair in comparisons["pairs"]} == {None}
+    assert comparisons["may_be_best"] == ["L1"]
 
 
 def test_gradients_are_checked_and_their_errors_written(monkeypatch):
@@ -748,6 +788,7 @@ def test_evaluate_by_parameters_that_the_weights_are_not_of(change, message, ref
         (truncated, "is not valid JSON ("),
         (b"{}", "lacks depth, width, parameters"),
         (b'{"depth": 1}', "lacks width, parameters"),
+        (lambda whole: whole.replace(b"test_accuracies", b"others"), "lacks test_accuracies: run"),
         (b"[]", ""),
         (b"3", ""),
         (b"\xff\xfe", ""),
@@ -757,6 +798,13 @@ def test_aggregate_of_damaged_metrics(data, message, refuses):
     write_metrics()
     damage("metrics/L1.json", data)
     refuses(f"metrics/L1.json {message}", aggregate.main)
+
+
+def test_aggregate_of_metrics_of_different_seeds(refuses):
+    write_metrics()
+    path = Path("metrics/L1.json")
+    support.write_json(path, support.read_json(path) | {"test_accuracies": [0.9]})
+    refuses("over the same seeds, but there are 2 of L0, 1 of L1, 2 of L2", aggregate.main)
 
 
 DAMAGED_TABLES = [
@@ -778,7 +826,14 @@ DAMAGED_TABLES = [
         ),
         *(
             (without(column), "must have rows and the columns")
-            for column in ("width", "parameters", "on_budget", "seeds")
+            for column in (
+                "width",
+                "parameters",
+                "on_budget",
+                "seeds",
+                "may_be_best",
+                "sampling_error",
+            )
         ),
     ],
 )

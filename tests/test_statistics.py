@@ -1,4 +1,4 @@
-"""Intervals over seeds: against scipy, and whether they cover what they say."""
+"""Intervals over seeds and test images: against scipy, and whether they cover what they say."""
 
 from math import sqrt
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from isoparam.statistics import Estimate, estimate
+from isoparam.statistics import Estimate, estimate, share_of_trials
 
 FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 
@@ -69,10 +69,51 @@ def test_the_order_of_the_values_does_not_matter(values, random):
     assert estimate(shuffled) == estimate(values)
 
 
-def test_intervals_cover_the_mean_as_often_as_they_say():
+@pytest.mark.parametrize("count", [2, 5, 10])
+def test_intervals_cover_the_mean_as_often_as_they_say(count):
     samples, mean = 10_000, 0.98
-    values = np.random.default_rng(0).normal(mean, 0.001, (samples, 5)).tolist()
+    values = np.random.default_rng(count).normal(mean, 0.001, (samples, count)).tolist()
     covered = sum(lo <= mean <= hi for _, _, lo, hi in map(estimate, values))
     # A correct interval falls outside of these bounds once in ten thousand seeds.
     least, most = stats.binom.interval(1 - 1e-4, samples, 0.95)
-    assert least <= covered <= most
+    assert 0.94 * samples < least <= covered <= most < 0.96 * samples
+
+
+@pytest.mark.parametrize("trials", [1, 7, 297, 10_000])
+def test_the_interval_of_a_share_is_that_of_wilson(trials):
+    for successes in {0, 1, trials // 3, trials - 1, trials}:
+        share, standard_error, lo, hi = share_of_trials(successes / trials, trials)
+        expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+        # A few operations on numbers up to 1, each rounded to 2^-53.
+        rounding = 20 * 2**-53
+        assert lo == pytest.approx(expected.low, abs=rounding)
+        assert hi == pytest.approx(expected.high, abs=rounding)
+        assert standard_error == pytest.approx(stats.binom.std(trials, share) / trials, rel=1e-12)
+        assert 0 <= lo <= share + rounding
+        assert share - rounding <= hi <= 1
+
+
+def test_the_interval_of_a_share_covers_as_often_as_it_says():
+    # Exactly, by the sum over all counts. The interval is approximate: here it is this close.
+    trials, probability = 10_000, 0.986
+    counts = np.arange(trials + 1)
+    covering = [
+        count
+        for count in counts.tolist()
+        if (share := share_of_trials(count / trials, trials)).lo <= probability <= share.hi
+    ]
+    assert stats.binom.pmf(covering, trials, probability).sum() == pytest.approx(0.95, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("share", "trials", "message"),
+    [
+        (1.01, 10, r"a share must lie in \[0, 1\], got 1.01"),
+        (-0.5, 10, r"a share must lie in \[0, 1\], got -0.5"),
+        (float("nan"), 10, r"a share must lie in \[0, 1\], got nan"),
+        (0.5, 0, "a share needs at least one trial, got 0"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(share, trials, message):
+    with pytest.raises(ValueError, match=message):
+        share_of_trials(share, trials)
