@@ -118,6 +118,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "differences": findings.differences,
     "best": findings.best,
     "trend": findings.trend,
+    "learning-rates": findings.learning_rates,
     "widths": widths,
     "metrics-show": metrics_show,
     "sampled": sampled,

@@ -1,5 +1,6 @@
 """What the study found, in words and tables for the documents, from metrics/."""
 
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from isoparam.comparisons import LEVEL
 from stages import support
 
 METRICS = Path("metrics")
+TUNING = Path("tuning/learning_rates.csv")
 
 
 def claim() -> str:
@@ -117,6 +119,23 @@ def trend() -> str:
             f"{'a' if curvature['p'] <= LEVEL else 'no'} significant curvature."
         )
     return text
+
+
+def learning_rates() -> str:
+    """The table of the learning rates that were tried and of those chosen."""
+    table = support.read_csv(
+        TUNING, ("model", "learning_rate", "accuracy", "accuracy_sd", "seeds", "chosen")
+    )
+    lines = ["| | learning rate: validation accuracy, % | chosen |", "| --- | --- | ---: |"]
+    for name, grid in table.groupby("model", sort=False):
+        cells = [
+            f"{row.learning_rate:g}: "
+            + ("diverged" if isnan(row.accuracy) else f"{100 * row.accuracy:.2f}")
+            for row in grid.itertuples()
+        ]
+        (chosen,) = grid["learning_rate"][grid["chosen"]]
+        lines.append(f"| {name} | {', '.join(cells)} | {chosen:g} |")
+    return "\n".join(lines)
 
 
 def interval(m: dict[str, Any]) -> str:

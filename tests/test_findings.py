@@ -26,8 +26,7 @@ def study(tmp_path, monkeypatch):
 
     def write(means, seeds=4, chosen="L1") -> None:
         models = ", ".join(
-            f"{name}: {{depth: {DEPTHS[name]}, learning_rate: 0.1"
-            + (", width: 9}" if DEPTHS[name] else "}")
+            f"{name}: {{depth: {DEPTHS[name]}" + (", width: 9}" if DEPTHS[name] else "}")
             for name in means
         )
         support.PARAMETERS.write_text(
@@ -178,3 +177,19 @@ def test_the_results_mark_what_may_be_the_best(study):
     rows = [re.split(r" *\| *", line)[1:-1] for line in findings.results().splitlines()]
     assert rows[0][6] == "may be the best"
     assert [row[6] for row in rows[2:]] == ["", "", "yes", "yes"]
+
+
+def test_learning_rates_are_told_with_what_diverged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    findings.TUNING.parent.mkdir()
+    findings.TUNING.write_text(
+        "model,depth,learning_rate,accuracy,accuracy_sd,seeds,chosen\n"
+        "L0,0,0.03,0.92,0.001,3,True\n"
+        "L2,2,0.1,0.98,0.001,3,False\n"
+        "L2,2,0.2,0.985,0.001,3,True\n"
+        "L2,2,0.4,,,3,False\n"
+    )
+    assert findings.learning_rates().splitlines()[2:] == [
+        "| L0 | 0.03: 92.00 | 0.03 |",
+        "| L2 | 0.1: 98.00, 0.2: 98.50, 0.4: diverged | 0.2 |",
+    ]
