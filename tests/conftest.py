@@ -46,6 +46,10 @@ SAMPLED_YAML = "".join(
 )
 
 
+# The study on digits, short.
+DIGITS = demo.CHANGES | {("train", "epochs"): 3, ("seeds",): [0, 7, 8]}
+
+
 class Project:
     """A copy of the project in a folder of its own, with its own git history and DVC cache."""
 
@@ -95,14 +99,13 @@ def make_project(folder: Path, changes: Mapping[tuple[str, ...], Any], rate: flo
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Project]:
     """The whole study on digits, short, in two copies under different circumstances."""
-    changes = demo.CHANGES | {("train", "epochs"): 3, ("seeds",): [0, 7, 8]}
     parent = tmp_path_factory.mktemp("digits")
     folders = [parent / "plain", parent / "with spaces, ä"]
     circumstances = [
         {"ISOPARAM_WORKERS": "1", "OMP_NUM_THREADS": "1"},
         {"ISOPARAM_WORKERS": "3", "OMP_NUM_THREADS": "4", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
     ]
-    projects = [make_project(folder, changes, demo.LEARNING_RATE) for folder in folders]
+    projects = [make_project(folder, DIGITS, demo.LEARNING_RATE) for folder in folders]
     with ThreadPoolExecutor() as pool:
         list(
             pool.map(

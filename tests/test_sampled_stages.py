@@ -153,7 +153,7 @@ def project(tmp_path_factory):
         {
             "data": {"dataset": "digits"},
             "budget": 9610,
-            "models": {"L0": {"depth": 0, "learning_rate": 0.1}},
+            "models": {"L0": {"depth": 0}},
             "seeds": [0, 1],
             "sampled": {"epochs": 2, "runs": RUNS},
             "instance": {"hidden": 64, "features": 32, "runs": INSTANCE_RUNS},

@@ -1,0 +1,97 @@
+"""The study on digits, killed again and again at random moments: in the end nothing is lost.
+
+`dvc repro` alone goes on after each kill, no process is left behind, and the results are those of
+the undisturbed run to the byte.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import DIGITS, make_project
+
+from stages import demo
+
+KILLS = 30
+# Longer than any stage takes to its first checkpoint or its end, or nothing would ever be done.
+LONGEST_SECONDS = 12.0
+
+
+def of_the_project(folder):
+    """The processes that work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:  # it ended meanwhile, or is not ours
+            continue
+    return found
+
+
+def stage_of(dvc):
+    """The process of the stage that runs now, the newest child of a child's shell; or dvc."""
+    children = psutil.Process(dvc.pid).children(recursive=True)
+    stages = [process for process in children if "stages." in " ".join(process.cmdline())]
+    return stages[0] if stages else psutil.Process(dvc.pid)
+
+
+def end(dvc, how):
+    """End a running `dvc repro` in one of the ways in which runs end before their time."""
+    try:
+        if how == "kill the stage":
+            stage_of(dvc).kill()
+        elif how == "kill dvc":
+            dvc.kill()
+        else:
+            number = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "ctrl-c": signal.SIGINT}[how]
+            os.killpg(dvc.pid, number)
+    except (psutil.NoSuchProcess, ProcessLookupError):  # it was done already
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil shows others' folders on Linux")
+def test_a_study_that_is_killed_at_random_moments_ends_as_if_undisturbed(digits, tmp_path):
+    chance = random.Random(0)  # noqa: S311 (moments, not secrets)
+    folder = tmp_path / "killed"
+    project = make_project(folder, DIGITS, demo.LEARNING_RATE)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    ways = ["kill the stage", "kill dvc", "kill", "term", "ctrl-c"]
+    kills, output = 0, ""
+    while True:
+        dvc = subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=folder,
+            env=os.environ | {"PATH": path},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            seconds = chance.uniform(0.2, LONGEST_SECONDS) if kills < KILLS else 600
+            output, _ = dvc.communicate(timeout=seconds)
+            assert dvc.returncode == 0 or kills < KILLS, output
+            if dvc.returncode == 0:
+                break
+        except subprocess.TimeoutExpired:
+            end(dvc, ways[kills % len(ways)])
+            kills += 1
+            output, _ = dvc.communicate(timeout=60)
+        deadline = time.monotonic() + 30
+        while left := of_the_project(folder):
+            assert time.monotonic() < deadline, [process.cmdline() for process in left]
+            time.sleep(0.1)
+        assert "Unable to acquire lock" not in output
+    assert kills >= 10, "the study was done before it could be disturbed"
+    recorded = ("dvc.lock", "metrics", "plots", "models", "data")
+    undisturbed, disturbed = digits[0].content(*recorded), project.content(*recorded)
+    assert set(disturbed) == set(undisturbed)
+    assert [name for name in disturbed if disturbed[name] != undisturbed[name]] == []
+    assert not list((folder / ".checkpoints").iterdir())
