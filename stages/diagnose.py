@@ -36,7 +36,7 @@ OUT = Path("plots/diagnostics")
 # As many as Guo et al. take.
 BINS = 15
 # The first training images, by which layers are compared.
-PROBE_IMAGES = 1000
+PROBE_IMAGES = 500
 
 
 def main() -> None:
