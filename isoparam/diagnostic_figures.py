@@ -197,12 +197,12 @@ def by_layer(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
 
 
 def hard_digits(table: pd.DataFrame) -> Figure:
-    """The images that the most networks get wrong, hardest first.
+    """The images that the most networks get wrong, in the order of the table.
 
     Args:
         table: the columns label, predicted, votes (networks that say `predicted`), wrong (networks
             that do not say `label`), networks, and pixels (two hexadecimal digits each, of a
-            square image), in the order in which to show them.
+            square image), largest loss first.
 
     Returns:
         The figure, with as many of them as fit on a page.
@@ -240,7 +240,8 @@ def hard_digits(table: pd.DataFrame) -> Figure:
             figure,
             f"{count} that {wrong} {first['networks']} networks get wrong",
             "above: true digit → what most networks say; below: how many say that"
-            + (f"; the {len(shown)} of the largest loss" if len(shown) < len(table) else ""),
+            + (f"; the {len(shown)} of the largest loss" if len(shown) < len(table) else "")
+            + "; largest loss first",
         )
         return figure
 
