@@ -29,6 +29,9 @@ STYLE = {
     "ytick.color": INK,
     "svg.hashsalt": "isoparam",
 }
+# For figures of many panels: as wide as a page, so that letters are printed in their size.
+PAGE_INCHES = 7.2
+SMALL = STYLE | {"font.size": 8, "axes.titlesize": 9}
 
 
 def png(figure: Figure) -> bytes:
@@ -36,6 +39,14 @@ def png(figure: Figure) -> bytes:
     content = BytesIO()
     figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
     return content.getvalue()
+
+
+def add_title(figure: Figure, title: str, note: str) -> None:
+    """A title whose second line, left free by the layout, is a note in small letters."""
+    figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=11, fontweight="bold")
+    inches_from_top = 0.28
+    y = 1 - inches_from_top / figure.get_figheight()
+    figure.text(0.01, y, note, va="top", fontsize=8, color=MUTED)
 
 
 def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
@@ -156,8 +167,8 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     """
     if not curves:
         raise ValueError("a figure needs at least one model, got none")
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.1 + 1.25 * len(curves), 4.6), layout="constrained")
+    with mpl.rc_context(SMALL):
+        figure = Figure(figsize=(PAGE_INCHES, 4.2), layout="constrained")
         panels = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
         for (name, curve), above, below in zip(curves.items(), *panels, strict=True):
             epoch = curve["epoch"]
@@ -170,7 +181,7 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
                 alpha=0.25,
                 linewidth=0,
             )
-            above.set_title(name, fontsize=10)
+            above.set_title(name)
             below.plot(epoch, curve["train_loss"], color=OFF_BUDGET, linestyle="--")
             below.plot(epoch, curve["validation_loss"], color=ON_BUDGET)
             for axes in (above, below):
@@ -184,12 +195,14 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
         panels[1, 0].plot([], [], color=ON_BUDGET, label="validation")
         figure.legend(
             *panels[1, 0].get_legend_handles_labels(),
-            loc="outside upper right",
+            loc="upper right",
             ncols=2,
             frameon=False,
-            fontsize=8.5,
         )
-        figure.supxlabel("epoch", fontsize=10)
+        figure.supxlabel("epoch", fontsize=9)
+        known = any(curve["validation_accuracy_lo"].notna().any() for curve in curves.values())
+        note = "mean over seeds; band: 95 % interval" if known else "one seed"
+        add_title(figure, "Learning curves", note)
         return figure
 
 

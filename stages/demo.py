@@ -57,8 +57,8 @@ def copy(folder: Path) -> None:
     )
     for name in filter(None, listed.stdout.split("\0")):
         source, target = Path(name), folder / name
-        recorded = name == "dvc.lock" or name.startswith(("metrics/", "plots/"))
-        if source.is_file() and not recorded:
+        recorded = source.parts[0] in {"metrics", "plots", "tuning"} or source.name == "dvc.lock"
+        if source.is_file() and (not recorded or source.name == "dvc.yaml"):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
     (folder / ".demo").touch()

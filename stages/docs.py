@@ -15,9 +15,11 @@ DOCUMENTS = (
     Path("README.md"),
     Path("docs/homework.md"),
     Path("docs/results.md"),
+    Path("docs/diagnostics.md"),
     Path("docs/sampled_softmax.md"),
 )
 METRICS = Path("metrics")
+DIAGNOSTICS = Path("plots/diagnostics")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
 
@@ -112,6 +114,37 @@ def instance() -> str:
     return "\n".join(lines)
 
 
+def diagnostics() -> str:
+    """The table of what the networks of each depth do beyond their accuracy."""
+    summary, calibration, layers = (
+        support.read_csv(DIAGNOSTICS / f"{name}.csv", ["model"])
+        for name in ("summary", "calibration", "layers")
+    )
+    lines = [
+        (
+            "| hidden layers | NLL, nats | ECE, % | confidence less accuracy, % "
+            "| images that all seeds get wrong | gradients, first by last layer: initial | trained "
+            "| cosine: initial | trained |"
+        ),
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for m in summary.to_dict("records"):
+        bins = calibration[calibration["model"] == m["model"]]
+        excess = (bins["count"] * (bins["confidence"] - bins["accuracy"])).sum()
+        ratios, cosines = [], []
+        for state in ("initial", "trained"):
+            rows = layers[(layers["model"] == m["model"]) & (layers["state"] == state)]
+            norms = rows["gradient_norm"]
+            ratios.append(f"{norms.iloc[0] / norms.iloc[-1]:.2f}" if m["depth"] else "")
+            cosines.append(f"{rows['similarity'].iloc[-1]:.2f}")
+        lines.append(
+            f"| {m['depth']} | {m['test_loss']:.4f} | {100 * m['ece']:.2f} "
+            f"| {100 * excess / bins['count'].sum():+.2f} | {m['wrong_by_all_seeds']} "
+            f"| {' | '.join(ratios + cosines)} |"
+        )
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "claim": findings.claim,
     "results": findings.results,
@@ -123,6 +156,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics-show": metrics_show,
     "sampled": sampled,
     "instance": instance,
+    "diagnostics": diagnostics,
 }
 
 

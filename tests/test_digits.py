@@ -28,7 +28,16 @@ def test_the_outputs_are_complete(digits):
         assert f"plots/curves/L{depth}.csv" in files
         assert {f"models/L{depth}/seed-{seed}.safetensors" for seed in (0, 7, 8)} < set(files)
     assert "metrics/comparisons.json" in files
-    for name in ("depth_accuracy.png", "learning_curves.png", "sampled.png", "instance.png"):
+    for name in (
+        "depth_accuracy.png",
+        "learning_curves.png",
+        "confusion.png",
+        "calibration.png",
+        "gradient_norms.png",
+        "hard_digits.png",
+        "sampled.png",
+        "instance.png",
+    ):
         assert files[f"plots/{name}"].startswith(b"\x89PNG")
 
 
@@ -47,6 +56,26 @@ def test_metrics_have_the_same_keys_and_sane_values(digits):
         assert values["on_budget"] == (values["depth"] > 0)
     # Ten classes: chance is 0.1, and three epochs are enough for the shallow ones.
     assert all(metrics[f"metrics/L{depth}.json"]["test_accuracy"] > 0.8 for depth in range(4))
+
+
+def test_the_diagnosis_agrees_with_the_evaluation(digits):
+    files = digits[0].content("plots/diagnostics", "metrics")
+    tables = {
+        name: list(csv.DictReader(StringIO(files[f"plots/diagnostics/{name}.csv"].decode())))
+        for name in ("summary", "confusion")
+    }
+    assert [row["model"] for row in tables["summary"]] == [f"L{depth}" for depth in range(9)]
+    for row in tables["summary"]:
+        metrics = json.loads(files[f"metrics/{row['model']}.json"])
+        # Losses of the same weights, by products of matrices of another shape in float32.
+        assert float(row["test_loss"]) == pytest.approx(metrics["test_loss"], rel=1e-5)
+        right = sum(
+            float(cells[cells["label"]])
+            for cells in tables["confusion"]
+            if cells["model"] == row["model"]
+        )
+        accuracy = right / int(row["test_images"])
+        assert accuracy == pytest.approx(metrics["test_accuracy"], abs=1e-12)
 
 
 def test_the_summary_is_the_model_with_the_best_validation_accuracy(digits):
@@ -87,7 +116,13 @@ def wider(digits, tmp_path_factory) -> Branch:
 
 
 def test_a_width_retrains_its_own_model_alone(wider):
-    assert set(json.loads(wider.status)) == {"check", "train@L3", "evaluate@L3", "aggregate"}
+    assert set(json.loads(wider.status)) == {
+        "check",
+        "train@L3",
+        "evaluate@L3",
+        "aggregate",
+        "diagnose",
+    }
     assert wider.output.count("> python -m stages.train") == 1
     assert "> python -m stages.train L3" in wider.output
     assert "> python -m stages.plot" in wider.output

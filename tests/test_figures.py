@@ -213,6 +213,8 @@ def test_each_model_has_its_curves_in_a_panel(names, epochs, half):
         ]
         assert lower.lines[0].get_ydata().tolist() == data["train_loss"].tolist()
         assert lower.lines[1].get_ydata().tolist() == data["validation_loss"].tolist()
+    note = "one seed" if half is None else "mean over seeds; band: 95 % interval"
+    assert figure.texts[-1].get_text() == note
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
 

@@ -140,13 +140,28 @@ def test_the_learning_rates_are_those_of_the_tuning():
     assert chosen == YAML(typ="safe").load(ROOT / "learning_rates.yaml")
 
 
-def test_only_evaluation_depends_on_the_test_set():
+def test_all_models_are_diagnosed():
+    models = {dep for dep in STAGES["diagnose"]["deps"] if dep.startswith("models/")}
+    assert models == {f"models/{name}" for name in read_params().models}
+
+
+def test_only_what_reports_depends_on_the_test_set():
     assert {
         name for name, stage in STAGES.items() if "data/split/test.safetensors" in stage["deps"]
-    } == {"evaluate", "evaluate_sampled"}
+    } == {"evaluate", "evaluate_sampled", "diagnose"}
 
 
-@pytest.mark.parametrize("stage", ["check", "download", "aggregate", "plot", "choose"])
+def test_nothing_but_drawing_depends_on_the_diagnosis():
+    assert {
+        name
+        for name, stage in STAGES.items()
+        if any(dep.startswith("plots/diagnostics") for dep in stage["deps"])
+    } == {"plot_diagnostics"}
+
+
+@pytest.mark.parametrize(
+    "stage", ["check", "download", "aggregate", "plot", "plot_diagnostics", "choose"]
+)
 def test_stages_that_need_no_torch_do_not_import_it(stage):
     module = source_of(stage).with_suffix("").as_posix().replace("/", ".")
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

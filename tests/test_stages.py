@@ -20,16 +20,18 @@ from ruamel.yaml import YAML
 
 from isoparam import files
 from isoparam.budget import parameters_of
-from isoparam.mlp import layer_views
-from isoparam.mnist import Images
+from isoparam.mlp import layer_views, logits
+from isoparam.mnist import Images, normalise
 from stages import (
     aggregate,
     check,
     choose,
+    diagnose,
     download,
     evaluate,
     gradients,
     plot,
+    plot_diagnostics,
     split,
     support,
     train,
@@ -493,6 +495,89 @@ def test_plot_draws_both_figures_and_the_same_again(folder):
     assert content(folder) == written
 
 
+def write_models():
+    for name in SIZES:
+        write_model(name)
+
+
+@pytest.mark.parametrize("seeds", ["[3, 1]", "[3]"])
+def test_diagnose_writes_the_tables_and_plot_draws_them(seeds, folder):
+    support.PARAMETERS.write_text(PARAMS.replace("[3, 1]", seeds), encoding="utf-8")
+    write_split()
+    write_models()
+    before = content(folder)
+    diagnose.main()
+    plot_diagnostics.main()
+    written = content(folder)
+    assert before.items() <= written.items()
+    names = {"confusion", "calibration", "gradient_norms", "hard_digits"}
+    assert {path.name for path in set(written) - set(before) if path.suffix} == {
+        f"{name}.csv" for name in plot_diagnostics.COLUMNS
+    } | {f"{name}.png" for name in names}
+    (diagnose.OUT / "of_another_study.csv").touch()
+    diagnose.main()
+    plot_diagnostics.main()
+    assert content(folder) == written
+
+
+def test_the_diagnosis_is_that_of_the_networks():
+    write_split()
+    write_models()
+    diagnose.main()
+    tables = {
+        name: support.read_csv(diagnose.OUT / f"{name}.csv", columns)
+        for name, columns in plot_diagnostics.COLUMNS.items()
+    }
+    test = images(7, 2)
+    wrong = torch.zeros(7, dtype=torch.int64)
+    for name, summary in zip(SIZES, tables["summary"].to_dict("records"), strict=True):
+        evaluate.main(name)
+        metrics = support.read_json(Path(f"metrics/{name}.json"))
+        # Losses of the same weights, by products of matrices of another shape in float32.
+        assert summary["test_loss"] == pytest.approx(metrics["test_loss"], rel=1e-5)
+        assert (summary["model"], summary["test_images"], summary["probe_images"]) == (name, 7, 24)
+        of_model = tables["confusion"][tables["confusion"]["model"] == name]
+        matrix = of_model[[str(label) for label in range(10)]].to_numpy()
+        assert matrix.sum() == 7
+        assert matrix.trace() / 7 == pytest.approx(metrics["test_accuracy"], abs=1e-15)
+        bins = tables["calibration"][tables["calibration"]["model"] == name]
+        right = (bins["count"] * bins["accuracy"]).sum()
+        assert right / (2 * 7) == pytest.approx(metrics["test_accuracy"], abs=1e-15)
+        wrong_here = torch.zeros(7, dtype=torch.int64)
+        for seed in (3, 1):
+            layers, metadata = files.load_perceptron(
+                Path(f"models/{name}/seed-{seed}.safetensors"), SIZES[name]
+            )
+            z = logits(layers, normalise(test.images, metadata["mean"], metadata["deviation"]))
+            wrong_here += z[0].argmax(-1) != test.labels
+        assert summary["wrong_by_all_seeds"] == int((wrong_here == 2).sum())
+        wrong += wrong_here
+    hard = tables["hard_digits"]
+    assert sorted(hard["index"]) == (wrong == wrong.max()).nonzero()[:, 0].tolist()
+    for row in hard.to_dict("records"):
+        assert (row["wrong"], row["networks"]) == (int(wrong.max()), 6)
+        assert row["label"] == int(test.labels[row["index"]])
+        assert bytes.fromhex(row["pixels"]) == bytes(test.images[row["index"]].tolist())
+
+
+def test_initial_weights_are_those_that_training_starts_from():
+    """With next to no learning, a network after training is the one before."""
+    only = "models:\n  L2: {depth: 2, width: 9}\n"
+    start, end = PARAMS.index("models:"), PARAMS.index(SAMPLED_YAML)
+    support.PARAMETERS.write_text(PARAMS[:start] + only + PARAMS[end:], encoding="utf-8")
+    support.LEARNING_RATES.write_text("L2: 1.0e-30\n", encoding="utf-8")
+    write_split()
+    train.main("L2", workers=1)
+    diagnose.main()
+    table = support.read_csv(diagnose.OUT / "layers.csv", plot_diagnostics.COLUMNS["layers"])
+    initial, trained = (
+        table[table["state"] == state].drop(columns="state").reset_index(drop=True)
+        for state in ("initial", "trained")
+    )
+    assert len(initial) == 3
+    pd.testing.assert_frame_equal(initial, trained, check_exact=True)
+
+
 def test_a_single_seed_goes_all_the_way():
     support.PARAMETERS.write_text(PARAMS.replace("[3, 1]", "[3]"), encoding="utf-8")
     write_split()
@@ -763,6 +848,35 @@ def test_evaluate_on_damaged_files(path, data, message, refuses):
     write_model("L1")
     damage(path, data)
     refuses(f"{path} {message}", evaluate.main, "L1")
+
+
+@pytest.mark.parametrize("path", ["test", "train"])
+@pytest.mark.parametrize(("data", "message"), [(None, MISSING), (truncated, "is damaged (")])
+def test_diagnose_on_damaged_files(path, data, message, refuses):
+    write_split()
+    write_models()
+    damage(f"data/split/{path}.safetensors", data)
+    refuses(f"data/split/{path}.safetensors {message}", diagnose.main)
+
+
+def test_diagnose_without_a_network(refuses):
+    write_split()
+    write_models()
+    damage("models/L2/seed-1.safetensors", None)
+    refuses(f"models/L2/seed-1.safetensors {MISSING}", diagnose.main)
+
+
+@pytest.mark.parametrize("name", plot_diagnostics.COLUMNS)
+@pytest.mark.parametrize(
+    ("data", "message"), [(None, MISSING), (first_line, "must have rows and the columns")]
+)
+def test_plot_of_damaged_diagnoses(name, data, message, refuses):
+    write_split()
+    write_models()
+    diagnose.main()
+    path = diagnose.OUT / f"{name}.csv"
+    damage(path, data)
+    refuses(f"{path} {message}", plot_diagnostics.main)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,171 @@
+"""Stage diagnose: what the trained networks do on the test set, and what their layers pass on.
+
+It reports and chooses nothing. One process for all models: to import torch takes longer than to
+look at one of them.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from isoparam.budget import layer_sizes
+from isoparam.diagnostics import (
+    calibration,
+    confusion_matrix,
+    expected_calibration_error,
+    gradient_norms,
+    hardest,
+    similarities,
+    votes,
+)
+from isoparam.files import load_images, load_perceptron
+from isoparam.mlp import Layers, logits
+from isoparam.mnist import Images, normalise
+from isoparam.parameters import SHAPES
+from isoparam.softmax import cross_entropy
+from isoparam.statistics import estimate
+from isoparam.training import Trainer
+from stages import support
+
+SPLIT = Path("data/split")
+MODELS = Path("models")
+OUT = Path("plots/diagnostics")
+
+# As many as Guo et al. take.
+BINS = 15
+# The first training images, by which layers are compared.
+PROBE_IMAGES = 500
+
+
+def main() -> None:
+    """Write the tables of plots/diagnostics."""
+    params = support.read_params()
+    inputs, classes = SHAPES[params.data.dataset]
+    train, test = (
+        load_images(SPLIT / f"{part}.safetensors", inputs, classes) for part in ("train", "test")
+    )
+    labels, seeds = test.labels.long(), params.seeds
+    by_image = torch.zeros(len(labels), classes, dtype=torch.int64)  # (N, C)
+    losses = torch.zeros(len(labels), dtype=torch.float64)  # (N,)
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for name, model in params.models.items():
+        sizes = layer_sizes(model.depth, model.width or 0, inputs, classes)
+        layers, scale = _load(MODELS / name, sizes, seeds)
+        z = logits(layers, normalise(test.images, *scale)).double()  # (R, N, C)
+        loss = cross_entropy(z, labels.expand(z.shape[:-1]))  # (R, N)
+        said = votes(z.argmax(-1), classes)  # (N, C)
+        by_image += said
+        losses += loss.sum(0)
+        bins, errors = _calibrate(z, labels)
+        probe = (
+            normalise(train.images[:PROBE_IMAGES], *scale),
+            train.labels[:PROBE_IMAGES].long(),
+        )
+        summary = {
+            "depth": model.depth,
+            "seeds": len(seeds),
+            **_estimate("test_loss", loss.mean(1).tolist()),
+            **_estimate("ece", errors),
+            "test_images": len(labels),
+            "probe_images": len(probe[0]),
+            "wrong_by_all_seeds": int((said.gather(1, labels[:, None]) == 0).sum()),
+        }
+        initial = Trainer(sizes, seeds, batch_size=1, momentum=0.0, weight_decay=0.0).layers
+        for table, frame in {
+            "summary": pd.DataFrame([summary]),
+            "confusion": _confuse(said, labels, len(seeds)),
+            "calibration": bins,
+            "layers": pd.concat(
+                [_look("initial", initial, *probe), _look("trained", layers, *probe)]
+            ),
+        }.items():
+            frame.insert(0, "model", name)
+            tables.setdefault(table, []).append(frame)
+    hard = hardest(by_image, labels)
+    hard = hard[losses[hard].argsort(descending=True, stable=True)]
+    tables["hard_digits"] = [_describe(test, by_image, hard)]
+    with support.replacing(OUT) as partial:
+        for table, frames in tables.items():
+            support.write_csv(partial / f"{table}.csv", pd.concat(frames))
+
+
+def _load(folder: Path, sizes: list[int], seeds: list[int]) -> tuple[Layers, tuple[float, float]]:
+    """All seeds of a model side by side, and mean and deviation of the pixels they are used to."""
+    replicas = [load_perceptron(folder / f"seed-{seed}.safetensors", sizes) for seed in seeds]
+    layers = [
+        (torch.cat([weight for weight, _ in layer]), torch.cat([bias for _, bias in layer]))
+        for layer in zip(*(replica.layers for replica in replicas), strict=True)
+    ]
+    # The same for all seeds: they are of the training set.
+    metadata = replicas[0].metadata
+    return layers, (metadata["mean"], metadata["deviation"])
+
+
+def _calibrate(z: Tensor, labels: Tensor) -> tuple[pd.DataFrame, list[float]]:
+    """The bins over all seeds that are not empty, and each seed's expected calibration error."""
+    confidence, predicted = torch.softmax(z, -1).max(-1)  # (R, N) each
+    correct = predicted == labels
+    errors = [
+        expected_calibration_error(calibration(*replica, BINS))
+        for replica in zip(confidence, correct, strict=True)
+    ]
+    bins = calibration(confidence.flatten(), correct.flatten(), BINS)
+    table = pd.DataFrame(
+        {
+            "bin": range(1, BINS + 1),
+            "bins": BINS,
+            "count": bins.count.tolist(),
+            "confidence": bins.confidence.tolist(),
+            "accuracy": bins.accuracy.tolist(),
+        }
+    )
+    return table[bins.count.numpy() > 0], errors
+
+
+def _confuse(said: Tensor, labels: Tensor, seeds: int) -> pd.DataFrame:
+    """A row for each digit and a column for what it is taken for: images, the mean over seeds."""
+    means = confusion_matrix(said, labels).double() / seeds
+    table = pd.DataFrame(means.tolist())
+    table.insert(0, "label", range(len(table)))
+    return table
+
+
+def _look(state: str, layers: Layers, x: Tensor, labels: Tensor) -> pd.DataFrame:
+    """Of each layer the gradient's norm and the images' similarity: median and range over seeds."""
+    columns: dict[str, object] = {"state": state, "layer": range(1, len(layers) + 1)}
+    for name, values in {  # (R, number of layers) each
+        "gradient_norm": gradient_norms(layers, x, labels).double(),
+        "similarity": similarities(layers, x).double(),
+    }.items():
+        columns[name] = values.quantile(0.5, 0).tolist()
+        columns[f"{name}_least"] = values.amin(0).tolist()
+        columns[f"{name}_greatest"] = values.amax(0).tolist()
+    return pd.DataFrame(columns)
+
+
+def _describe(test: Images, by_image: Tensor, chosen: Tensor) -> pd.DataFrame:
+    """What the networks say of the chosen images, and their pixels, two hexadecimal digits each."""
+    labels, said = test.labels[chosen].long(), by_image[chosen]
+    networks = said.sum(1)
+    return pd.DataFrame(
+        {
+            "index": chosen.tolist(),
+            "label": labels.tolist(),
+            "predicted": said.argmax(1).tolist(),
+            "votes": said.amax(1).tolist(),
+            "wrong": (networks - said.gather(1, labels[:, None])[:, 0]).tolist(),
+            "networks": networks.tolist(),
+            "pixels": [bytes(pixels).hex() for pixels in test.images[chosen].tolist()],
+        }
+    )
+
+
+def _estimate(name: str, values: list[float]) -> dict[str, float | None]:
+    mean, _, lo, hi = estimate(values)
+    return {name: mean, f"{name}_lo": lo, f"{name}_hi": hi}
+
+
+if __name__ == "__main__":
+    support.run(main)

@@ -1,0 +1,48 @@
+"""Stage plot_diagnostics: the figures of what the networks do, from tables alone."""
+
+from pathlib import Path
+
+from isoparam.diagnostic_figures import by_layer, calibration, confusion, hard_digits
+from isoparam.figures import png
+from stages import support
+
+OUT = Path("plots")
+TABLES = OUT / "diagnostics"
+COLUMNS = {
+    "summary": ("model", "seeds", "test_loss", "ece", "test_images", "probe_images"),
+    "confusion": ("model", "label"),
+    "calibration": ("model", "bins", "count", "confidence", "accuracy"),
+    "layers": (
+        "model",
+        "state",
+        "layer",
+        "gradient_norm",
+        "gradient_norm_least",
+        "gradient_norm_greatest",
+        "similarity",
+        "similarity_least",
+        "similarity_greatest",
+    ),
+    "hard_digits": ("label", "predicted", "votes", "wrong", "networks", "pixels"),
+}
+
+
+def main() -> None:
+    """Draw plots/{confusion,calibration,gradient_norms,hard_digits}.png."""
+    tables = {
+        name: support.read_csv(TABLES / f"{name}.csv", columns) for name, columns in COLUMNS.items()
+    }
+    summary = tables["summary"]
+    figures = {
+        "confusion": confusion(tables["confusion"], summary),
+        "calibration": calibration(tables["calibration"], summary),
+        "gradient_norms": by_layer(tables["layers"], summary),
+        "hard_digits": hard_digits(tables["hard_digits"]),
+    }
+    for name, figure in figures.items():
+        with support.replacing(OUT / f"{name}.png") as partial:
+            partial.write_bytes(png(figure))
+
+
+if __name__ == "__main__":
+    support.run(main)
