@@ -188,10 +188,19 @@ def run(main: Callable[..., None]) -> None:
 
 
 def die_with_parent() -> None:
-    """On Linux, let the kernel end this process when its parent dies, so that none is orphaned."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    """On Linux, let the kernel end this process when its parent dies, so that none is orphaned.
+
+    A stage of DVC whose parent died before that was said has process 1 for a parent, and ends now.
+    """
+    if sys.platform != "linux":
+        return
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    if os.getppid() == 1 and "DVC_STAGE" in os.environ:
+        # In a container process 1 may be DVC itself, or the shell that it starts this command by.
+        command = Path("/proc/1/cmdline").read_bytes()
+        if b"dvc" not in command and b"stages." not in command:
+            sys.exit("error: the dvc that started this stage is gone")
 
 
 def available_cores() -> int:
