@@ -103,6 +103,19 @@ def test_samples_out_of_range_are_an_error(samples):
         train("importance", samples)
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (torch.tensor(1), r"target must be int64 of shape \(B,\), got torch.int64 of shape \(\)"),
+        (torch.tensor([1.0]), "target must be int64 .* got torch.float32"),
+        (torch.tensor([3, 10]), r"target must be in \[0, 10\), got 10"),
+    ],
+)
+def test_bad_targets_are_an_error(target, message):
+    with pytest.raises(ValueError, match=message):
+        other_classes(2, target, 10)
+
+
 def test_a_batch_larger_than_the_set_is_an_error():
     with pytest.raises(ValueError, match="batch_size must be at most 400, the images there are"):
         train("full", batch_size=401)
