@@ -21,6 +21,11 @@ from isoparam.views import Views
 # Streams of random numbers that one seed gives, so that no use of them disturbs another.
 _ORDER, _WEIGHTS, _SAMPLES, _VIEWS, _PROBE = range(5)
 
+
+class DivergedError(ValueError):
+    """The loss is not finite: the learning rate is too high."""
+
+
 # How often the images are drawn: each once an epoch, or by Zipf's law.
 Law = Literal["uniform", "zipf"]
 
@@ -154,7 +159,8 @@ def train_instances(
         The evaluations.
 
     Raises:
-        ValueError: if a batch is larger than the training set or the loss is not finite.
+        ValueError: if a batch is larger than the training set.
+        DivergedError: a ValueError, if the loss is not finite.
     """
     count = len(views)
     if batch_size > count:
@@ -198,7 +204,7 @@ def train_instances(
         if epoch in at:
             history.append(probe.evaluate(network, classes.detach(), epoch))
             if not isfinite(history[-1].loss):
-                raise ValueError(
+                raise DivergedError(
                     f"the loss is not finite after epoch {epoch}: lower the learning rate, "
                     f"now {learning_rate}"
                 )

@@ -14,6 +14,7 @@ from stages import support
 
 DOCUMENTS = (Path("README.md"), Path("docs/homework.md"), Path("docs/sampled_softmax.md"))
 METRICS = Path("metrics")
+RECORDS = Path("benchmarks/results")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
 
@@ -150,6 +151,43 @@ def instance() -> str:
     return "\n".join(lines)
 
 
+def benchmark() -> str:
+    """What the benchmark of the sampled softmax wrote."""
+    return (RECORDS / "sampled_softmax.md").read_text(encoding="utf-8").rstrip()
+
+
+def tuning() -> str:
+    """The table of the learning rates tried with as many classes as images."""
+    columns = ("run", "epochs", "class_rate", "learning_rate", "loss", "accuracy")
+    table = support.read_csv(RECORDS / "instance_tuning.csv", columns)
+    rates = sorted(set(table["learning_rate"]))
+    lines = [
+        f"| run | epochs | `class_rate` | {' | '.join(f'{rate:g}' for rate in rates)} |",
+        f"| --- | ---: | ---: |{' ---: |' * len(rates)}",
+    ]
+    for (run, epochs, class_rate), rows in table.groupby(list(columns[:3]), sort=False):
+        cells = dict.fromkeys(rates, "")
+        for _, row in rows.iterrows():
+            cell = f"{row['loss']:.2f}, {100 * row['accuracy']:.1f} %"
+            if row["loss"] != row["loss"]:  # noqa: PLR0124 (NaN)
+                cell = "diverged"
+            cells[row["learning_rate"]] = (
+                f"**{cell}**" if row["loss"] == rows["loss"].min() else cell
+            )
+        lines.append(f"| {run} | {epochs} | {class_rate:g} | {' | '.join(cells.values())} |")
+    return "\n".join(lines)
+
+
+def longer() -> str:
+    """What a longer training on as many classes as images came to."""
+    long = support.read_json(RECORDS / "instance_long.json")
+    return (
+        f"`dvc exp run --set-param instance.runs.{long['run']}.epochs={long['epochs']}` brings it "
+        f"to {100 * long['test_accuracy']:.1f} % top-1 and {long['test_loss']:.2f} nats "
+        "(that run by itself: `python -m benchmarks.instance_long`)."
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "claim": claim,
     "results": results,
@@ -157,6 +195,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics-show": metrics_show,
     "sampled": sampled,
     "instance": instance,
+    "benchmark": benchmark,
+    "tuning": tuning,
+    "longer": longer,
 }
 
 
