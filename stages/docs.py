@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from math import floor
+from math import floor, isnan
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +167,9 @@ def tuning() -> str:
     ]
     for (run, epochs, class_rate), rows in table.groupby(list(columns[:3]), sort=False):
         cells = dict.fromkeys(rates, "")
-        for _, row in rows.iterrows():
-            cell = f"{row['loss']:.2f}, {100 * row['accuracy']:.1f} %"
-            if row["loss"] != row["loss"]:  # noqa: PLR0124 (NaN)
-                cell = "diverged"
-            cells[row["learning_rate"]] = (
-                f"**{cell}**" if row["loss"] == rows["loss"].min() else cell
-            )
+        for rate, loss, accuracy in zip(*(rows[name] for name in columns[3:]), strict=True):
+            cell = "diverged" if isnan(loss) else f"{loss:.2f}, {100 * accuracy:.1f} %"
+            cells[rate] = f"**{cell}**" if loss == rows["loss"].min() else cell
         lines.append(f"| {run} | {epochs} | {class_rate:g} | {' | '.join(cells.values())} |")
     return "\n".join(lines)
 
