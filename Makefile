@@ -18,7 +18,7 @@ test: .venv/ready
 demo: .venv/ready
 	python -m stages.demo
 
-# Write the tables of README.md and docs/ anew from metrics/.
+# Write the tables of README.md and docs/ anew from metrics/ and benchmarks/results/.
 docs: .venv/ready
 	python -m stages.docs
 

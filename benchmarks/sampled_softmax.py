@@ -7,10 +7,14 @@ python -m benchmarks.sampled_softmax
 """
 
 import contextlib
+import importlib.metadata
 import importlib.util
+import math
 import multiprocessing
 import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -348,7 +352,7 @@ def goals(table: pd.DataFrame) -> list[str]:
         if value == value:  # noqa: PLR0124 (not NaN)
             met = value >= limit if at_least else value <= limit
             sign = ">=" if at_least else "<="
-            lines.append(f"{'met   ' if met else 'MISSED'}  {text}: {value:.2f} ({sign} {limit})")
+            lines.append(f"{'met' if met else 'MISSED'}: {text}, {value:.3f} ({sign} {limit})")
 
     for C in sorted(set(table["classes"])):
         if (C, OURS) not in rows.index:
@@ -384,6 +388,32 @@ def draw(table: pd.DataFrame, title: str, clock: str) -> plt.Figure:
     return figure
 
 
+def report(table: pd.DataFrame, conditions: str, clock: str) -> str:
+    """What the documentation says of a measurement, in Markdown."""
+    lines = [
+        f"{conditions}. Ratios are of the column `{clock.removesuffix('_ms')}`.",
+        "",
+        "| classes | step | best, ms | median, ms | processor, ms | × floor | × ours |",  # noqa: RUF001
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in table.to_dict("records"):
+        name = f"**{OURS}**" if row["contestant"] == OURS else row["contestant"]
+        times = (row[column] for column in ("best_ms", "median_ms", "processor_ms"))
+        cells = [f"{ms:,.1f}" if ms < 1000 else f"{ms:,.0f}" for ms in times]
+        ratios = [
+            "" if math.isnan(ratio) else f"{ratio:,.2f}"
+            for ratio in (row["to_floor"], row["to_isoparam"])
+        ]
+        lines.append(f"| {row['classes']:,} | {name} | {' | '.join([*cells, *ratios])} |")
+    return "\n".join([*lines, "", *(f"- {goal}" for goal in goals(table))]) + "\n"
+
+
+def version(module: str) -> str:
+    """Version of the package that a module comes from."""
+    package = importlib.metadata.packages_distributions()[module][0]
+    return importlib.metadata.version(package)
+
+
 def machine(device: str) -> str:
     """What the figures were measured on."""
     name = platform.processor() or platform.machine()
@@ -407,9 +437,9 @@ def main(
     samples: Annotated[int, typer.Option(min=1)] = 1024,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    out: Annotated[Path, typer.Option(help="folder for the CSV and the PNG")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="folder for what is written")] = RESULTS,
 ) -> None:
-    """Measure, print the table and the goals, and write sampled_softmax.csv and .png."""
+    """Measure, print table and goals, and write sampled_softmax.csv, .md and .png."""
     classes = classes or [10_000, 100_000, 1_000_000] + [10_000_000] * (device == "cuda")
     names = available(device)
     if rivals is not None:
@@ -419,8 +449,9 @@ def main(
         names = [name for name in CONTESTANTS if name in {OURS, *rivals}]
     torch.set_num_threads(threads)
     generator = torch.Generator(device).manual_seed(0)
-    tables = []
+    tables, loads = [], []
     for C in sorted(classes):
+        loads.append(os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan"))
         typer.echo(f"C = {C:,} ...", err=True)
         x = torch.randn(batch_size, features, device=device, generator=generator)
         weight = torch.empty(C, features, device=device)
@@ -435,18 +466,21 @@ def main(
     # takes none.
     clock = "best_ms" if device == "cuda" else "processor_ms"
     table = add_ratios(pd.concat(tables, ignore_index=True), clock)
-    sizes = f"B = {batch_size}, d = {features}, K = {samples}"
-    title = f"forward + backward + update, {sizes}\n{machine(device)}"
-    load = "" if not hasattr(os, "getloadavg") else f"; load {os.getloadavg()[0]:.1f}"
-    typer.echo(title + load)
-    with pd.option_context("display.width", 200, "display.max_columns", None):
-        typer.echo(table.to_string(index=False, float_format="{:.2f}".format))
-    typer.echo(f"ratios and goals by {clock}")
-    for line in goals(table):
-        typer.echo(line)
+    work = f"Forward + backward + update, B = {batch_size}, d = {features}, K = {samples}, float32"
+    where = machine(device)
+    if TENSORFLOW in names:
+        where += f", TensorFlow {version('tensorflow')}"
+    title = f"{work}\n{where}"
+    load = f"load average from {min(loads):.1f} to {max(loads):.1f}"
+    command = shlex.join(["python", "-m", "benchmarks.sampled_softmax", *sys.argv[1:]])
     out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "sampled_softmax.csv", index=False, float_format="%.4f")
-    draw(table, title, clock).savefig(out / "sampled_softmax.png", dpi=150)
+    path = out / "sampled_softmax.csv"
+    table.to_csv(path, index=False, float_format="%.4f")
+    table = pd.read_csv(path)  # so that the report can be told from the file
+    text = report(table, f"{work}; {where}; {load}; `{command}`", clock)
+    typer.echo(text)
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    draw(table, title, clock).savefig(path.with_suffix(".png"), dpi=150)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from isoparam.randomness import generator as random_stream
 from isoparam.sampled_linear import Evaluation, Weighting
 from isoparam.sampled_softmax import sampled_linear_cross_entropy
 from isoparam.samplers import LogUniformSampler, Sampler, UniformSampler, UnigramSampler
-from isoparam.softmax import cross_entropy
-from isoparam.training import learning_rate_at
+from isoparam.training import DivergenceError, learning_rate_at
 from isoparam.views import Views
 
 # Streams of random numbers that one seed gives, so that no use of them disturbs another.
@@ -94,8 +93,13 @@ class Probe:
             # Blocks, since all logits at once are a gigabyte.
             for ids, views in zip(self.ids.split(250), self.views.split(250), strict=True):
                 logits = network(views) @ weight.T  # (250, C)
-                losses.append(cross_entropy(logits, ids).double())
-                hits.append((logits.argmax(1) == ids).double())
+                top, best = logits.max(1)
+                margin = top - logits.gather(1, ids[:, None])[:, 0]  # (250,)
+                # The largest probability is 1 / sum_j e^{z_j - top}: with a softmax in place this
+                # takes a quarter of the time of logsumexp.
+                p = torch.softmax(logits, 1, out=logits)
+                losses.append((margin - p.amax(1).log()).double())
+                hits.append((best == ids).double())
         network.train()
         return Evaluation(epoch, torch.cat(losses).mean().item(), torch.cat(hits).mean().item())
 
@@ -150,7 +154,8 @@ def train_instances(
         The evaluations.
 
     Raises:
-        ValueError: if a batch is larger than the training set or the loss is not finite.
+        ValueError: if a batch is larger than the training set.
+        DivergenceError: if the loss is not finite.
     """
     count = len(views)
     if batch_size > count:
@@ -194,7 +199,7 @@ def train_instances(
         if epoch in at:
             history.append(probe.evaluate(network, classes.detach(), epoch))
             if not isfinite(history[-1].loss):
-                raise ValueError(
+                raise DivergenceError(
                     f"the loss is not finite after epoch {epoch}: lower the learning rate, "
                     f"now {learning_rate}"
                 )
@@ -211,9 +216,8 @@ def _full_step(x: Tensor, weight: Tensor, target: Tensor, logits: Tensor, rate: 
     torch.mm(x, weight.T, out=logits)  # (B, C)
     delta = torch.softmax(logits, 1, out=logits)
     delta[torch.arange(len(x)), target] -= 1.0
-    delta /= len(x)
-    gradient = delta @ weight  # (B, features)
-    weight.addmm_(delta.T, x, alpha=-rate)
+    gradient = delta @ weight / len(x)  # (B, features)
+    weight.addmm_(delta.T, x, alpha=-rate / len(x))
     return gradient
 
 

@@ -1,6 +1,6 @@
 """What the sampled softmax accepts: each check names the rule, the value and the way out."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,21 +19,22 @@ def check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
 def check_classifier(
     input: Tensor,  # noqa: A002
     weight: Tensor,
-    target: Tensor,
     bias: Tensor | None,
-    reduction: str,
+    target: Tensor | None = None,
 ) -> None:
     """Raise a ValueError if shapes, dtypes or devices of a linear classifier do not fit."""
-    check_option("reduction", reduction, get_args(Reduction))
     if input.dim() != 2 or not input.is_floating_point():
         raise ValueError(
             f"input must be floating point of shape (B, d), got {input.dtype} of shape "
             f"{tuple(input.shape)}; flatten the leading dimensions"
         )
     B, d = input.shape
-    expected = {"linear_weight": (weight, (len(weight), d)), "target": (target, (B,))}
+    C = len(weight) if weight.dim() else 1
+    expected = {"linear_weight": (weight, (C, d))}
     if bias is not None:
-        expected["linear_bias"] = bias, (len(weight),)
+        expected["linear_bias"] = bias, (C,)
+    if target is not None:
+        expected["target"] = target, (B,)
     for name, (tensor, shape) in expected.items():
         if tensor.shape != shape:
             raise ValueError(
@@ -68,6 +69,11 @@ def check_samples(input: Tensor, target: Tensor, samples: Samples) -> None:  # n
                 f"samples.{name} must have one of the shapes {[tuple(s) for s in allowed]} "
                 f"beside ids {tuple(ids.shape)}, got {tuple(tensor.shape)}"
             )
+        if name != "ids" and not tensor.is_floating_point():
+            raise ValueError(
+                f"samples.{name} must be floating point, the logarithms that it holds, got "
+                f"{tensor.dtype}"
+            )
         if tensor.device != input.device:
             raise ValueError(
                 f"samples.{name} must be on the device of input, {input.device}, got "
@@ -94,26 +100,21 @@ def raise_not_finite(
     input: Tensor,  # noqa: A002
     weight: Tensor,
     bias: Tensor | None,
-    samples: Samples,
-    target: Tensor,
+    samples: Samples | None = None,
 ) -> None:
-    """Raise a ValueError that names what made the loss not finite."""
-    rows = torch.cat([samples.ids.flatten(), target])
-    named = {
-        "input": input,
-        "linear_weight": weight[rows],
-        "linear_bias": None if bias is None else bias[rows],
-        **{f"samples.{name}": tensor for name, tensor in samples._asdict().items()},
-    }
+    """Raise a ValueError that names what made a result not finite, of the rows that it read."""
+    named = {"input": input, "linear_weight": weight, "linear_bias": bias}
+    for name, tensor in {} if samples is None else samples._asdict().items():
+        named[f"samples.{name}"] = tensor
     for name, tensor in named.items():
         if tensor is not None and not bool(tensor.isfinite().all()):
             value = float(tensor.detach()[~tensor.isfinite()][0])
             raise ValueError(
-                f"{name} must be finite where the loss reads it, got {value}; find its source "
+                f"{name} must be finite where it is read, got {value}; find its source "
                 "with torch.autograd.detect_anomaly, or lower the learning rate"
             )
     raise ValueError(
         "logits must be finite, got an overflow of the product of input and linear_weight, whose "
         f"largest absolute values are {float(input.detach().abs().max())} and "
-        f"{float(weight.detach()[rows].abs().max())}; scale them down"
+        f"{float(weight.detach().abs().max())}; scale them down"
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isoparam.mlp import Layers
 from isoparam.randomness import generator as random_stream
+from isoparam.sampled_checks import check_classes
 from isoparam.sampled_softmax import sampled_linear_cross_entropy
 from isoparam.samplers import Samples, UniformSampler
 from isoparam.softmax import classifier_gradients
@@ -61,7 +62,7 @@ def other_classes(
         the loss read neither, and do not fit.
 
     Raises:
-        ValueError: if K is out of range.
+        ValueError: if K or a target is out of range, or `target` is not a vector of int64.
 
     Example:
         >>> other_classes(2, torch.tensor([0, 1, 2]), 3).log_expected_counts.exp()
@@ -74,6 +75,7 @@ def other_classes(
             f"{num_classes} classes leave 1 to {num_classes - 1} others to sample, "
             f"got samples {num_samples}"
         )
+    check_classes("target", target, num_classes)
     sampler = UniformSampler(num_classes - 1, replacement=False)
     draw = sampler.sample(num_samples, target, per_example=True, generator=generator)
     # The sampler numbers the other classes from 0; those from the label on move up by one.

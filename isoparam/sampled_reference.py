@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from isoparam.sampled_checks import check_classes, check_classifier, check_samples
 from isoparam.samplers import Samples
 
 Weighting = Literal["importance", "stated", "tensorflow", "none"]
@@ -71,11 +72,20 @@ def mask_accidental_hits(logits: Tensor, ids: Tensor, target: Tensor) -> Tensor:
     Returns:
         The masked logits, shape (B, K).
 
+    Raises:
+        ValueError: If the shapes do not fit.
+
     Example:
         >>> mask_accidental_hits(torch.zeros(1, 3), torch.tensor([5, 2, 5]), torch.tensor([5]))
         tensor([[-inf, 0., -inf]])
 
     """
+    B, K = logits.shape if logits.dim() == 2 else (-1, -1)
+    if ids.shape not in {(K,), (B, K)} or target.shape != (B,):
+        raise ValueError(
+            "logits, ids and target must have shapes (B, K), (K,) or (B, K), and (B,), got "
+            f"{tuple(logits.shape)}, {tuple(ids.shape)} and {tuple(target.shape)}"
+        )
     return logits.masked_fill(ids == target[:, None], -math.inf)
 
 
@@ -91,11 +101,19 @@ def sampled_cross_entropy(target_logits: Tensor, sampled_logits: Tensor) -> Tens
     Returns:
         The loss of each example, shape (B,).
 
+    Raises:
+        ValueError: If the shapes do not fit.
+
     Example:
         >>> sampled_cross_entropy(torch.tensor([0.0]), torch.tensor([[0.0, -torch.inf]]))
         tensor([0.6931])
 
     """
+    if sampled_logits.dim() != 2 or target_logits.shape != sampled_logits.shape[:1]:
+        raise ValueError(
+            "target_logits and sampled_logits must have shapes (B,) and (B, K), got "
+            f"{tuple(target_logits.shape)} and {tuple(sampled_logits.shape)}"
+        )
     empty = sampled_logits.isneginf().all(1)  # (B,)
     # logsumexp of a row of -inf has a NaN gradient, which a later `where` would not remove.
     denominator = sampled_logits.masked_fill(empty[:, None], 0.0).logsumexp(1)  # (B,)
@@ -130,6 +148,10 @@ def sampled_linear_cross_entropy_reference(
     Returns:
         The loss of each example, shape (B,).
 
+    Raises:
+        ValueError: If a shape, dtype, device or option does not fit, or a target or id is not a
+            class.
+
     Example:
         >>> from isoparam.samplers import UniformSampler
         >>> samples = UniformSampler(4).sample(2, torch.tensor([3]))
@@ -140,6 +162,10 @@ def sampled_linear_cross_entropy_reference(
         tensor([3.])
 
     """
+    check_classifier(input, linear_weight, linear_bias, target)
+    check_samples(input, target, samples)
+    check_classes("target", target, len(linear_weight))
+    check_classes("samples.ids", samples.ids, len(linear_weight))
     logits = F.linear(input, linear_weight, linear_bias)  # (B, C)
     sampled_offset, target_offset = (w.to(logits) for w in log_weights(samples, weighting))
     sampled = logits.gather(1, samples.ids.expand(len(target), -1)) + sampled_offset  # (B, K)

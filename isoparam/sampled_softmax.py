@@ -90,7 +90,8 @@ def sampled_linear_cross_entropy(
 
     """
     ignore_index = -100 if ignore_index is None else ignore_index
-    check_classifier(input, linear_weight, target, linear_bias, reduction)
+    check_option("reduction", reduction, get_args(Reduction))
+    check_classifier(input, linear_weight, linear_bias, target)
     check_samples(input, target, samples)
     valid = target != ignore_index  # (B,)
     if validate:
@@ -112,7 +113,9 @@ def sampled_linear_cross_entropy(
             sparse,
         )  # (B,)
     if validate and not bool(loss.isfinite().all()):
-        raise_not_finite(input, linear_weight, linear_bias, samples, target)
+        rows = torch.cat([samples.ids.flatten(), target])
+        bias_rows = None if linear_bias is None else linear_bias[rows]
+        raise_not_finite(input, linear_weight[rows], bias_rows, samples)
     loss = torch.where(valid, loss, 0.0)
     if reduction == "none":
         return loss
@@ -226,8 +229,8 @@ class SampledLinearCrossEntropyLoss(nn.Module):
 
         """
         weight, bias = self.linear.weight, self.linear.bias
+        check_classifier(input, weight, bias, target)  # before the sampler reads the targets
         if not self.training:
-            check_classifier(input, weight, target, bias, self.reduction)
             if self.validate:
                 check_classes("target", target, len(weight), target != self.ignore_index)
             return F.cross_entropy(
@@ -260,10 +263,14 @@ class SampledLinearCrossEntropyLoss(nn.Module):
 
     def predict(self, input: Tensor) -> Tensor:  # noqa: A002
         """Most probable class of each example, shape (B,), for features of shape (B, d)."""
-        return self.linear(input).argmax(1)
+        return self._logits(input).argmax(1)
 
     def _logits(self, input: Tensor) -> Tensor:  # noqa: A002
+        weight, bias = self.linear.weight, self.linear.bias
+        check_classifier(input, weight, bias)
         logits = self.linear(input)  # (B, C)
+        if self.validate and not bool(logits.amax(1).isfinite().all()):
+            raise_not_finite(input, weight, bias)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ O(K log C), with replacement and, unless K is a large part of C, without it.
 
 import math
 from abc import ABC, abstractmethod
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -73,8 +74,7 @@ class Sampler(ABC):
 
     def __init__(self, num_classes: int, *, replacement: bool = True) -> None:
         """Check and store the arguments."""
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        _check_count("num_classes", num_classes)
         self.num_classes = num_classes
         self.replacement = replacement
 
@@ -100,9 +100,9 @@ class Sampler(ABC):
 
         Args:
             num_samples: Number of classes K to draw.
-            target: The true classes (B,), for the batch size, the device and their expected
-                counts. Entries outside [0, C), such as an ignore_index, get counts that the
-                loss does not read.
+            target: The true classes (B,), int64, for the batch size, the device and their
+                expected counts. Entries outside [0, C), such as an ignore_index, get counts that
+                the loss does not read.
             per_example: Whether each example has its own draw (B, K) or all share one (K,).
             generator: Source of randomness on the device of `target`; PyTorch's own if None.
 
@@ -110,8 +110,8 @@ class Sampler(ABC):
             The drawn ids and what the corrections need.
 
         Raises:
-            ValueError: If K is less than 1, or exceeds C without replacement, or the generator
-                is on another device.
+            ValueError: If K is less than 1, or exceeds C without replacement, or `target` is not
+                a vector of int64, or the generator is on another device.
 
         Example:
             >>> sampler = UniformSampler(10)
@@ -120,6 +120,11 @@ class Sampler(ABC):
 
         """
         self.check_num_samples(num_samples)
+        if target.dim() != 1 or target.dtype != torch.int64:
+            raise ValueError(
+                f"target must be int64 of shape (B,), got {target.dtype} of shape "
+                f"{tuple(target.shape)}; convert it with .long() and .flatten()"
+            )
         K, C, device = num_samples, self.num_classes, target.device
         if generator is not None and generator.device.type != device.type:
             raise ValueError(
@@ -144,8 +149,7 @@ class Sampler(ABC):
 
     def check_num_samples(self, num_samples: int) -> None:
         """Raise a ValueError if so many samples can not be drawn."""
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        _check_count("num_samples", num_samples)
         if not self.replacement and num_samples > self.num_classes:
             raise ValueError(
                 f"without replacement num_samples must be at most num_classes = "
@@ -176,7 +180,7 @@ class Sampler(ABC):
             times = torch.cat([times, times[:, -1:] + waits.cumsum(1)], 1)  # (rows, 1 + n)
             sorted_ids, order = ids.sort(stable=True, dim=1)
             repeated = sorted_ids[:, 1:] == sorted_ids[:, :-1]
-            distinct = ids.shape[1] - int(repeated.sum(1).max())
+            distinct = ids.shape[1] - (int(repeated.sum(1).max()) if rows else 0)
         if distinct >= needed:
             arrivals = times[:, 1:].gather(1, order)
             arrivals[:, 1:].masked_fill_(repeated, math.inf)
@@ -351,10 +355,19 @@ class UnigramSampler(CategoricalSampler):
         super().__init__(log_mass.softmax(0), replacement=replacement)
 
 
+def _check_count(name: str, value: int) -> None:
+    whole = isinstance(value, Integral)
+    if not whole or value < 1:
+        note = "" if whole else ", which is not an integer"
+        raise ValueError(f"{name} must be at least 1, got {value!r}{note}")
+
+
 def _positive_vector(name: str, values: Tensor) -> Tensor:
     """`values` in float64, shape (C,)."""
     if values.dim() != 1 or values.numel() == 0:
         raise ValueError(f"{name} must have shape (C,) with C >= 1, got {tuple(values.shape)}")
+    if values.is_complex():
+        raise ValueError(f"{name} must be real, got {values.dtype}; take the absolute values")
     values = values.detach().double()
     bad = ~((values > 0) & values.isfinite())
     if bool(bad.any()):

@@ -1,9 +1,10 @@
-"""The tables and figures in README.md and docs/, written from metrics/ between marker lines."""
+"""What stands between marker lines in README.md and docs/, written from what is recorded."""
 
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ DOCUMENTS = (
 )
 METRICS = Path("metrics")
 DIAGNOSTICS = Path("plots/diagnostics")
+RECORDS = Path("benchmarks/results")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
 
@@ -145,6 +147,47 @@ def diagnostics() -> str:
     return "\n".join(lines)
 
 
+def benchmark() -> str:
+    """What the benchmark of the sampled softmax wrote."""
+    return (RECORDS / "sampled_softmax.md").read_text(encoding="utf-8").rstrip()
+
+
+def tuning() -> str:
+    """The table of the learning rates tried with as many classes as images."""
+    columns = ("run", "epochs", "class_rate", "learning_rate", "loss", "accuracy")
+    table = support.read_csv(RECORDS / "instance_tuning.csv", columns)
+    rates = sorted(set(table["learning_rate"]))
+    lines = [
+        f"| run | epochs | `class_rate` | {' | '.join(f'{rate:g}' for rate in rates)} |",
+        f"| --- | ---: | ---: |{' ---: |' * len(rates)}",
+    ]
+    for (run, epochs, class_rate), rows in table.groupby(list(columns[:3]), sort=False):
+        cells = dict.fromkeys(rates, "")
+        for rate, loss, accuracy in zip(*(rows[name] for name in columns[3:]), strict=True):
+            cell = "diverged" if isnan(loss) else f"{loss:.2f}, {100 * accuracy:.1f} %"
+            cells[rate] = f"**{cell}**" if loss == rows["loss"].min() else cell
+        lines.append(f"| {run} | {epochs} | {class_rate:g} | {' | '.join(cells.values())} |")
+    return "\n".join(lines)
+
+
+def seconds() -> str:
+    """The table of processor seconds of trainings on as many classes as images."""
+    columns = ("run", "epochs", "processor_s", "test_loss", "test_accuracy")
+    table = support.read_csv(RECORDS / "instance.csv", columns)
+    lines = [
+        (
+            "| run | epochs | processor, s | top-1 on fresh views, % "
+            "| full negative log-likelihood, nats |"
+        ),
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {run} | {epochs} | {processor:.0f} | {100 * accuracy:.1f} | {loss:.2f} |"
+        for run, epochs, processor, loss, accuracy in zip(*map(table.get, columns), strict=True)
+    ]
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "claim": findings.claim,
     "results": findings.results,
@@ -157,6 +200,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "sampled": sampled,
     "instance": instance,
     "diagnostics": diagnostics,
+    "benchmark": benchmark,
+    "tuning": tuning,
+    "seconds": seconds,
 }
 
 

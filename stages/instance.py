@@ -3,6 +3,8 @@
 torch is imported by the processes that train, not by the one that waits for them.
 """
 
+from itertools import product
+from math import nan
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -15,7 +17,8 @@ from stages import processes, support
 TRAIN = Path("data/split/train.safetensors")
 OUT = Path("models/instance")
 COLUMNS = ("run", "epoch", "loss", "accuracy")
-RATES = (0.05, 0.1, 0.2, 0.4)
+TUNING = ("run", "epochs", "class_rate", "learning_rate", "loss", "accuracy")
+RATES = [0.05, 0.1, 0.2, 0.4]
 
 
 class Job(NamedTuple):
@@ -44,11 +47,17 @@ def main(
     tune: Annotated[
         bool,
         typer.Option(
-            "--tune", help="Write nothing; print each run's loss on held-out views at all rates."
+            "--tune", help="Write nothing; print each run's figures on held-out views at all rates."
         ),
     ] = False,
     only: Annotated[
         list[str] | None, typer.Option(help="With --tune: this run; may be repeated.")
+    ] = None,
+    rate: Annotated[
+        list[float] | None, typer.Option(help="With --tune: this learning rate; may be repeated.")
+    ] = None,
+    class_rate: Annotated[
+        list[float] | None, typer.Option(help="With --tune: this class_rate; may be repeated.")
     ] = None,
 ) -> None:
     """Train all runs on data/split/train.safetensors, into models/instance/history.csv."""
@@ -63,10 +72,16 @@ def main(
     cost = {
         name: runs[name]["epochs"] * (3_000 + (runs[name]["samples"] or 60_000)) for name in names
     }
+    changes: list[dict[str, float]] = [{}]
+    if tune:
+        changes = [
+            {"class_rate": by_class, "learning_rate": by_rate, "evaluations": 1}
+            for by_class, by_rate in product(class_rate or [recipe["class_rate"]], rate or RATES)
+        ]
     jobs = [
         Job(name, shape, views, count, tune, recipe | runs[name] | change)
         for name in sorted(names, key=lambda name: -cost[name])
-        for change in ([{"learning_rate": rate} for rate in RATES] if tune else [{}])
+        for change in changes
     ]
     with support.progress("instance", sum(job.recipe["epochs"] for job in jobs)) as advance:
         results = processes.run_all(
@@ -77,8 +92,11 @@ def main(
             preload=["isoparam.files", "isoparam.instance"],
         )
     if tune:
+        print(*TUNING, sep=",")
         for job, history in zip(jobs, results, strict=True):
-            print(f"{job.run}\t{job.recipe['learning_rate']}\t{history[-1][1]:.4f}")
+            _, loss, accuracy = history[-1]
+            chosen = (job.recipe[name] for name in TUNING[1:4])
+            print(job.run, *chosen, f"{loss:.4f}", f"{accuracy:.4f}", sep=",")
         return
     histories = dict(zip((job.run for job in jobs), results, strict=True))
     rows = [(name, *row) for name in runs for row in histories[name]]
@@ -90,19 +108,25 @@ def main(
 def _train(job: Job, report: processes.Report) -> list[tuple[int, float, float]]:
     from isoparam.files import load_images
     from isoparam.instance import Probe, train_instances
+    from isoparam.training import DivergenceError
     from isoparam.views import Views
 
     recipe = dict(job.recipe)
     law, seed = recipe.pop("images"), recipe.pop("seed")
     views = Views(load_images(TRAIN, *job.shape).images, **job.views)
-    return train_instances(
-        views,
-        Probe(views, job.count, law, seed=seed, held_out=job.held_out),
-        law=law,
-        seed=seed,
-        on_epoch=lambda text: report(f"{job.run} {text}"),
-        **recipe,
-    )
+    try:
+        return train_instances(
+            views,
+            Probe(views, job.count, law, seed=seed, held_out=job.held_out),
+            law=law,
+            seed=seed,
+            on_epoch=lambda text: report(f"{job.run} {text}"),
+            **recipe,
+        )
+    except DivergenceError:
+        if not job.held_out:
+            raise
+        return [(recipe["epochs"], nan, nan)]  # a rate that is too high is an answer too
 
 
 if __name__ == "__main__":

@@ -39,10 +39,22 @@ def test_sampled_softmax_prints_a_table_and_writes_it(tmp_path):
     assert (table["best_ms"] > 0).all()
     assert (table["best_ms"] <= table["median_ms"]).all()
     assert (tmp_path / "sampled_softmax.png").stat().st_size > 10_000
+    text = (tmp_path / "sampled_softmax.md").read_text(encoding="utf-8")
+    assert text in done.stdout
     for name in benchmark.STEPS:
-        assert name in done.stdout
-    assert "time / floor at C = 90" in done.stdout
-    assert "1 thread, PyTorch" in done.stdout
+        assert name in text
+    assert "time / floor at C = 90" in text
+    assert "B = 4, d = 8, K = 16" in text
+    assert "1 thread, PyTorch" in text
+    assert f"`python -m benchmarks.sampled_softmax {' '.join(sizes)}" in text
+
+
+def test_the_recorded_report_is_that_of_the_recorded_figures():
+    path = ROOT / "benchmarks" / "results" / "sampled_softmax.csv"
+    recorded = path.with_suffix(".md").read_text(encoding="utf-8")
+    conditions = recorded.split(". Ratios", 1)[0]
+    assert recorded == benchmark.report(pd.read_csv(path), conditions, "processor_ms")
+    assert "`python -m benchmarks.sampled_softmax" in conditions
 
 
 def test_contestants_compute_the_same_loss_gradient_and_update():
@@ -90,12 +102,12 @@ def test_goals(met):
     lines = benchmark.goals(table_of([1, 1, 1.1], ours, [1.7] * 3, [1, 130, 9]))
     assert len(lines) == 3 + 1 + 3 + 1
     if met:
-        assert all(line.startswith("met ") for line in lines)
+        assert all(line.startswith("met: ") for line in lines)
     else:
-        assert "MISSED  time / floor at C = 10,000: 1.30 (<= 1.25)" in lines
-        assert "MISSED  time at C = 1,000,000 / at 10,000: 1.23 (<= 1.15)" in lines
-        assert "MISSED  TensorFlow / ours at C = 1,000,000: 1.06 (>= 1.25)" in lines
-        assert "MISSED  full cross-entropy / ours at C = 100,000: 92.86 (>= 100)" in lines
+        assert "MISSED: time / floor at C = 10,000, 1.300 (<= 1.25)" in lines
+        assert "MISSED: time at C = 1,000,000 / at 10,000, 1.231 (<= 1.15)" in lines
+        assert "MISSED: TensorFlow / ours at C = 1,000,000, 1.062 (>= 1.25)" in lines
+        assert "MISSED: full cross-entropy / ours at C = 100,000, 92.857 (>= 100)" in lines
 
 
 def test_a_contestant_out_of_time_sits_out():

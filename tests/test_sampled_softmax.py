@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from isoparam.sampled_reference import (
     log_weights,
     mask_accidental_hits,
+    sampled_cross_entropy,
     sampled_linear_cross_entropy_reference,
 )
 from isoparam.sampled_softmax import SampledLinearCrossEntropyLoss, sampled_linear_cross_entropy
@@ -928,6 +929,8 @@ NAN, INF = math.nan, math.inf
             {"linear_weight": torch.ones(5, 4)},
             r"linear_weight must have shape \(5, 3\) .* \(5, 4\)",
         ),
+        ({"linear_weight": torch.tensor(1.0)}, r"linear_weight must have shape \(1, 3\) .* \(\)"),
+        ({"log_probs": torch.ones(4).long()}, "samples.log_probs must be floating .* torch.int64"),
         ({"linear_weight": torch.ones(5)}, r"linear_weight must have shape \(5, 3\) .* \(5,\)"),
         ({"linear_bias": torch.ones(4)}, r"linear_bias must have shape \(5,\) .* \(4,\)"),
         ({"target": torch.tensor([1])}, r"target must have shape \(2,\) .* \(1,\)"),
@@ -964,7 +967,7 @@ NAN, INF = math.nan, math.inf
         ),
         ({"log_expected_counts": torch.full((4,), NAN)}, "samples.log_expected_counts .* got nan"),
         ({"log_expected_counts": torch.full((4,), -INF)}, "samples.log_expected_.* got -inf"),
-        ({"input": torch.full((2, 3), NAN)}, "input must be finite where the loss reads it, got n"),
+        ({"input": torch.full((2, 3), NAN)}, "input must be finite where it is read, got nan"),
         ({"linear_weight": torch.full((5, 3), INF)}, "linear_weight must be finite .* got inf"),
         ({"linear_bias": torch.full((5,), NAN)}, "linear_bias must be finite .* got nan"),
         (
@@ -1012,9 +1015,77 @@ def test_bad_options_of_the_module(options, message):
         SampledLinearCrossEntropyLoss(3, 8, **options)
 
 
-def test_bad_targets_in_evaluation():
-    module = SampledLinearCrossEntropyLoss(3, 8, num_samples=2).eval()
-    with pytest.raises(ValueError, match=r"target must be in \[0, 8\), got 8"):
-        module(torch.ones(1, 3), torch.tensor([8]))
-    with pytest.raises(ValueError, match=r"target must be torch\.int64"):
-        module(torch.ones(1, 3), torch.tensor([1.0]))
+BAD_TARGETS = [
+    (torch.tensor(1), r"target must have shape \(2,\) beside input \(2, 3\), got \(\)"),
+    (torch.tensor([[1], [2]]), r"target must have shape \(2,\) .* got \(2, 1\)"),
+    (torch.tensor([], dtype=torch.int64), r"target must have shape \(2,\) .* got \(0,\)"),
+    (torch.tensor([1, 2, 3]), r"target must have shape \(2,\) .* got \(3,\)"),
+    (torch.tensor([1.0, NAN]), r"target must be torch\.int64 .* got torch\.float32"),
+    (torch.tensor([1, 2], dtype=torch.int32), r"target must be torch\.int64 .* got torch\.int32"),
+    (torch.ones(2, device="meta").long(), "target must be on the device of input, cpu, got meta"),
+    (torch.tensor([8, 1]), r"target must be in \[0, 8\), got 8"),
+    (torch.tensor([1, -1]), r"target must be in \[0, 8\), got -1"),
+]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("per_example", [False, True])
+@pytest.mark.parametrize(("target", "message"), BAD_TARGETS)
+def test_bad_targets_of_the_module(target, message, per_example, training):
+    module = SampledLinearCrossEntropyLoss(3, 8, num_samples=2, per_example=per_example)
+    with pytest.raises(ValueError, match=message):
+        module.train(training)(torch.ones(2, 3), target)
+
+
+@pytest.mark.parametrize(("target", "message"), BAD_TARGETS)
+def test_bad_targets_of_the_reference(target, message):
+    samples = UniformSampler(8).sample(4, torch.tensor([1, 2]))
+    with pytest.raises(ValueError, match=message):
+        sampled_linear_cross_entropy_reference(torch.ones(2, 3), torch.ones(8, 3), target, samples)
+
+
+BAD_INPUTS = [
+    (torch.tensor(1.0), r"input must be .* \(B, d\), got torch.float32 of shape \(\)"),
+    (torch.ones(3), r"input must be .* \(B, d\), got .* \(3,\)"),
+    (torch.ones(2, 2, 3), r"input must be .* \(B, d\), got .* \(2, 2, 3\); flatten"),
+    (torch.ones(2, 3).long(), "input must be floating point .* torch.int64"),
+    (torch.ones(2, 4), r"linear_weight must have shape \(8, 4\) .* got \(8, 3\)"),
+    (torch.ones(2, 3).double(), "linear_weight must be torch.float64 .* got torch.float32"),
+    (torch.ones(2, 3, device="meta"), "linear_weight must be on the device of input, meta"),
+    (torch.full((2, 3), NAN), "input must be finite where it is read, got nan"),
+    (torch.full((2, 3), INF), "input must be finite where it is read, got inf"),
+    (torch.full((2, 3), 3e38), "logits must be finite, got an overflow"),
+]
+
+
+@pytest.mark.parametrize("method", ["log_prob", "predict", "training", "evaluation"])
+@pytest.mark.parametrize(("x", "message"), BAD_INPUTS)
+def test_bad_inputs_of_the_module(x, message, method):
+    module = SampledLinearCrossEntropyLoss(3, 8, num_samples=200)
+    torch.nn.init.ones_(module.linear.weight)
+    target = torch.tensor([1, 2])
+    calls = {
+        "training": lambda: module.train()(x, target),
+        "evaluation": lambda: module.eval()(x, target),
+        "log_prob": lambda: module.log_prob(x),
+        "predict": lambda: module.predict(x),
+    }
+    with pytest.raises(ValueError, match=message):
+        calls[method]()
+
+
+@pytest.mark.parametrize("method", ["log_prob", "predict"])
+def test_a_weight_that_is_not_finite_is_named(method):
+    module = SampledLinearCrossEntropyLoss(3, 8, num_samples=2)
+    module.linear.weight.data[7] = NAN
+    with pytest.raises(ValueError, match="linear_weight must be finite where it is read, got nan"):
+        getattr(module, method)(torch.ones(2, 3))
+    module.validate = False
+    getattr(module, method)(torch.ones(2, 3))
+
+
+def test_bad_shapes_of_the_transforms():
+    with pytest.raises(ValueError, match=r"and \(B,\), got \(2, 4\), \(4,\) and \(\)"):
+        mask_accidental_hits(torch.ones(2, 4), torch.arange(4), torch.tensor(1))
+    with pytest.raises(ValueError, match=r"and \(B, K\), got \(2, 1\) and \(2, 4\)"):
+        sampled_cross_entropy(torch.ones(2, 1), torch.ones(2, 4))

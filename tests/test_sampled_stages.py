@@ -1,6 +1,7 @@
 """The linear classifier on sampled classes, and the stages of the sampled softmax on digits."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
@@ -15,7 +17,8 @@ from ruamel.yaml import YAML
 
 from isoparam.sampled_linear import other_classes, train_linear
 from isoparam.sampled_reference import log_weights
-from stages import demo
+from stages import demo, support
+from stages.instance import RATES
 
 RUNS = {
     "full": {"weighting": "full", "learning_rate": 0.1},
@@ -103,14 +106,27 @@ def test_samples_out_of_range_are_an_error(samples):
         train("importance", samples)
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (torch.tensor(1), r"target must be int64 of shape \(B,\), got torch.int64 of shape \(\)"),
+        (torch.tensor([1.0]), "target must be int64 .* got torch.float32"),
+        (torch.tensor([3, 10]), r"target must be in \[0, 10\), got 10"),
+    ],
+)
+def test_bad_targets_are_an_error(target, message):
+    with pytest.raises(ValueError, match=message):
+        other_classes(2, target, 10)
+
+
 def test_a_batch_larger_than_the_set_is_an_error():
     with pytest.raises(ValueError, match="batch_size must be at most 400, the images there are"):
         train("full", batch_size=401)
 
 
-def stage(folder, name, workers="1"):
+def stage(folder, name, workers="1", options=()):
     return subprocess.run(
-        [sys.executable, "-m", f"stages.{name}"],
+        [sys.executable, "-m", f"stages.{name}", *options],
         cwd=folder,
         env=os.environ | {"ISOPARAM_WORKERS": workers},
         check=False,
@@ -190,6 +206,75 @@ def test_the_stages_give_the_same_bytes_with_any_number_of_workers(project):
     assert [float(row["loss"]) for row in rows if row["run"] == "importance"][-1] == (
         instance["importance"]["test_loss"]
     )
+
+
+def tuning(folder, *options: str):
+    done = stage(folder, "instance", options=["--tune", *options])
+    assert done.returncode == 0, done.stderr
+    return pd.read_csv(io.StringIO(done.stdout))
+
+
+def test_tuning_prints_figures_on_views_that_are_not_reported(project):
+    run(project, "instance")
+    history = (project / "models/instance/history.csv").read_bytes()
+    rates = ["--rate", "0.1", "--rate", "0.2", "--class-rate", "40", "--class-rate", "1e30"]
+    table = tuning(project, "--only", "full", *rates)
+    assert table.columns.tolist() == [
+        "run", "epochs", "class_rate", "learning_rate", "loss", "accuracy"
+    ]  # fmt: skip
+    assert table[["class_rate", "learning_rate"]].to_numpy().tolist() == [
+        [40, 0.1], [40, 0.2], [1e30, 0.1], [1e30, 0.2]
+    ]  # fmt: skip
+    assert table["loss"].isna().tolist() == [False, False, True, True]  # too high is no error
+    reported = pd.read_csv(io.BytesIO(history)).query("run == 'full'")["loss"].iloc[-1]
+    assert table["loss"][0] == pytest.approx(reported, abs=1)
+    assert table["loss"][0] != pytest.approx(reported, abs=1e-4)
+    assert (project / "models/instance/history.csv").read_bytes() == history
+    assert len(tuning(project, "--only", "none")) == 4
+
+
+def test_the_benchmark_trains_as_the_stage_does(project, tmp_path):
+    run(project, "instance")
+    out = tmp_path / "instance.csv"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.instance", "importance", "full=4", "--out", str(out)],
+        cwd=project,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    short, longer = pd.read_csv(out).to_dict("records")
+    last = (
+        pd.read_csv(project / "models/instance/history.csv").query("run == 'importance'").iloc[-1]
+    )
+    assert (short["run"], short["epochs"]) == ("importance", 4)
+    assert (short["test_loss"], short["test_accuracy"]) == (last["loss"], last["accuracy"])
+    assert (longer["run"], longer["epochs"]) == ("full", 4)
+    assert longer["processor_s"] > 0
+
+
+def test_the_learning_rates_are_the_best_of_the_recorded_tuning(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = support.read_params().instance
+    recorded = pd.read_csv(ROOT / "benchmarks/results/instance_tuning.csv")
+    for name, run in params.runs.items():
+        rows = recorded[
+            (recorded["run"] == name)
+            & (recorded["epochs"] == run.epochs)
+            & (recorded["class_rate"] == params.class_rate)
+        ]
+        assert sorted(rows["learning_rate"]) == RATES
+        assert rows.loc[rows["loss"].idxmin(), "learning_rate"] == run.learning_rate
+
+
+def test_the_recorded_trainings_reach_what_was_asked_for(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    recorded = pd.read_csv(ROOT / "benchmarks/results/instance.csv")
+    table = recorded[recorded["run"] == "importance_1024"].set_index("epochs")
+    default = support.read_params().instance.runs["importance_1024"].epochs
+    assert table["test_accuracy"][default] >= 0.80
+    assert table["test_accuracy"].max() >= 0.95
 
 
 def test_an_error_in_a_worker_is_one_sentence(project, tmp_path):

@@ -221,6 +221,10 @@ def test_draws_stay_on_the_gpu(build, replacement):
     [
         (lambda: UniformSampler(0), "num_classes must be at least 1, got 0"),
         (lambda: LogUniformSampler(-3), "num_classes must be at least 1, got -3"),
+        (lambda: UniformSampler(2.5), "num_classes must be at least 1, got 2.5, which is not an"),
+        (lambda: UniformSampler(math.nan), "num_classes must be at least 1, got nan, which is"),
+        (lambda: UniformSampler(5).sample(2.5, zeros(1)), "num_samples must be .* got 2.5, which"),
+        (lambda: CategoricalSampler(torch.tensor([1j])), "probs must be real, got torch.complex64"),
         (lambda: CategoricalSampler(torch.tensor([0.5, 0.4])), "must sum to 1 .* got a sum of 0.9"),
         (lambda: CategoricalSampler(torch.tensor([1.5, -0.5])), "positive .* got -0.5 for class 1"),
         (lambda: CategoricalSampler(torch.tensor([0.5, math.nan])), "got nan for class 1"),
@@ -242,6 +246,21 @@ def test_draws_stay_on_the_gpu(build, replacement):
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("per_example", [False, True])
+@pytest.mark.parametrize("replacement", [False, True])
+def test_targets_that_are_no_vector_of_ids(build, replacement, per_example):
+    sampler = build(5, replacement=replacement)
+    for target in (torch.tensor(3), torch.tensor([[1], [2]]), torch.tensor([1.0]), zeros(1).int()):
+        with pytest.raises(ValueError, match=r"target must be int64 of shape \(B,\), got torch\."):
+            sampler.sample(2, target, per_example=per_example)
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_an_empty_batch_gets_an_empty_draw(build, replacement):
+    draw = build(50, replacement=replacement).sample(4, zeros(0), per_example=True)
+    assert [tuple(tensor.shape) for tensor in draw] == [(0, 4)] * 3 + [(0,)]
 
 
 def test_generator_of_another_device():

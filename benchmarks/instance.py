@@ -1,0 +1,71 @@
+"""Processor seconds of trainings on as many classes as images, and what they come to.
+
+A run of params.yaml depends on its own parameters and the data alone, so that the figures are those
+of stage instance, and RUN=EPOCHS those of
+`dvc exp run --set-param instance.runs.RUN.epochs=EPOCHS`, which trains all the other runs too.
+
+python -m benchmarks.instance
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+import typer
+
+from isoparam.files import load_images
+from isoparam.instance import Probe, train_instances
+from isoparam.parameters import SHAPES, Parameters
+from isoparam.views import Views
+from stages import support
+
+TRAIN = Path("data/split/train.safetensors")
+RESULT = Path(__file__).parent / "results" / "instance.csv"
+DEFAULT = ["full", "importance_1024", "importance_1024=60"]
+
+
+def main(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help=f"RUN or RUN=EPOCHS; {' '.join(DEFAULT)} if none")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="the CSV file to write")] = RESULT,
+) -> None:
+    """Train runs of params.yaml one after another and write a row for each."""
+    torch.set_num_threads(1)  # as in the stage: more of them round otherwise
+    params = support.read_params()
+    rows = []
+    for text in runs or DEFAULT:
+        name, _, epochs = text.partition("=")
+        if name not in params.instance.runs:
+            raise typer.BadParameter(
+                f"no run {name!r}; there are {', '.join(params.instance.runs)}"
+            )
+        rows.append(measure(params, name, int(epochs) if epochs else None))
+    support.write_csv(out, pd.DataFrame(rows))
+
+
+def measure(params: Parameters, name: str, epochs: int | None) -> dict[str, Any]:
+    """Train one run and evaluate it at its end, in one thread."""
+    recipe = params.instance.model_dump() | params.instance.runs[name].model_dump()
+    del recipe["runs"]
+    recipe |= {"evaluations": 1} | ({} if epochs is None else {"epochs": epochs})
+    count, law = recipe.pop("views"), recipe.pop("images")
+    images = load_images(TRAIN, *SHAPES[params.data.dataset]).images
+    views = Views(images, shift=recipe.pop("shift"), noise=recipe.pop("noise"))
+    probe = Probe(views, count, law, seed=recipe["seed"], held_out=False)
+    start = time.process_time()
+    with support.progress(name, recipe["epochs"]) as advance:
+        last = train_instances(views, probe, law=law, on_epoch=advance, **recipe)[-1]
+    return {
+        "run": name,
+        "epochs": recipe["epochs"],
+        "processor_s": round(time.process_time() - start, 1),
+        "test_loss": last.loss,
+        "test_accuracy": last.accuracy,
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
