@@ -67,7 +67,7 @@ def stop(dvc, how):
     raise AssertionError(f"dvc or a stage goes on after: {how}")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="psutil shows others' folders on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="env and psutil do this on Linux")
 def test_a_study_that_is_killed_at_random_moments_ends_as_if_undisturbed(digits, tmp_path):
     chance = random.Random(0)  # noqa: S311 (moments, not secrets)
     folder = tmp_path / "killed"
