@@ -1,4 +1,4 @@
-"""The tables and figures in README.md and docs/, written between marker lines from what is recorded."""
+"""The tables and figures in README.md and docs/, written from records between marker lines."""
 
 import re
 import subprocess
