@@ -83,13 +83,15 @@ def check_samples(input: Tensor, target: Tensor, samples: Samples) -> None:  # n
 
 def check_classes(name: str, ids: Tensor, num_classes: int, valid: Tensor | None = None) -> None:
     """Raise a ValueError if an id is not a class, where `valid`."""
-    if valid is not None:
-        ids = ids[valid]
     if ids.numel() == 0:
         return
     low, high = ids.aminmax()
-    if low < 0 or high >= num_classes:
-        wrong = (ids < 0) | (ids >= num_classes)
+    if low >= 0 and high < num_classes:
+        return
+    wrong = (ids < 0) | (ids >= num_classes)
+    if valid is not None:
+        wrong &= valid
+    if bool(wrong.any()):
         raise ValueError(
             f"{name} must be in [0, {num_classes}), got {int(ids[wrong][0])}"
             + ("" if valid is None else "; mark examples to skip with ignore_index")

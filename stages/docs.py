@@ -163,9 +163,11 @@ def tuning() -> str:
     ]
     for (run, epochs, class_rate), rows in table.groupby(list(columns[:3]), sort=False):
         cells = dict.fromkeys(rates, "")
+        ranked = rows.sort_values(["accuracy", "loss"], ascending=[False, True])
+        best = ranked["learning_rate"].iloc[0]
         for rate, loss, accuracy in zip(*(rows[name] for name in columns[3:]), strict=True):
             cell = "diverged" if isnan(loss) else f"{loss:.2f}, {100 * accuracy:.1f} %"
-            cells[rate] = f"**{cell}**" if loss == rows["loss"].min() else cell
+            cells[rate] = f"**{cell}**" if rate == best and len(rows) > 1 else cell
         lines.append(f"| {run} | {epochs} | {class_rate:g} | {' | '.join(cells.values())} |")
     return "\n".join(lines)
 

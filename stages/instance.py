@@ -96,7 +96,7 @@ def main(
         for job, history in zip(jobs, results, strict=True):
             _, loss, accuracy = history[-1]
             chosen = (job.recipe[name] for name in TUNING[1:4])
-            print(job.run, *chosen, f"{loss:.4f}", f"{accuracy:.4f}", sep=",")
+            print(job.run, *chosen, f"{loss:.6f}", f"{accuracy:.4f}", sep=",")
         return
     histories = dict(zip((job.run for job in jobs), results, strict=True))
     rows = [(name, *row) for name in runs for row in histories[name]]
