@@ -116,7 +116,8 @@ def wider(digits, tmp_path_factory) -> Branch:
 
 
 def test_a_width_retrains_its_own_model_alone(wider):
-    assert set(json.loads(wider.status)) == {
+    # The tuning was never run there.
+    assert {name for name in json.loads(wider.status) if not name.startswith("tuning/")} == {
         "check",
         "train@L3",
         "evaluate@L3",
