@@ -1,4 +1,4 @@
-"""The whole study on scikit-learn's digits, in a copy of the project: no network, a minute or two."""
+"""The study on scikit-learn's digits, in a copy of the project: no network, a minute or two."""
 
 import os
 import shutil
