@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isoparam.mlp import Layers, activation_buffers, backward, forward
+from isoparam.mlp import Layers, backward, forward
 from isoparam.softmax import cross_entropy_gradient
 
 
@@ -191,12 +191,10 @@ def gradient_norms(layers: Layers, x: Tensor, labels: Tensor) -> Tensor:
     """
     replicas = layers[0][0].shape[0]
     batch = x.expand(replicas, *x.shape)  # (R, B, D)
-    outputs = activation_buffers(layers, len(x))
-    deltas = activation_buffers(layers, len(x))
     gradients = [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in layers]
-    z = forward(layers, batch, outputs)  # (R, B, C)
-    torch.div(cross_entropy_gradient(z, labels.expand(replicas, -1)), len(x), out=deltas[-1])
-    backward(layers, batch, outputs, deltas, gradients, momentum=0.0)
+    outputs = forward(layers, batch)
+    delta = cross_entropy_gradient(outputs[-1], labels.expand(replicas, -1)) / len(x)  # (R, B, C)
+    backward(layers, batch, outputs, delta, gradients, momentum=0.0)
     return torch.stack([by_weight.norm(dim=(1, 2)) for by_weight, _ in gradients], 1)
 
 
@@ -230,10 +228,8 @@ def similarities(layers: Layers, x: Tensor) -> Tensor:
         raise ValueError(f"a similarity needs at least 2 images, got {count}")
     replicas = layers[0][0].shape[0]
     batch = x.expand(replicas, *x.shape)  # (R, B, D)
-    outputs = activation_buffers(layers, count)
-    forward(layers, batch, outputs)
     means = []
-    for inputs in (batch, *outputs[:-1]):
+    for inputs in (batch, *forward(layers, batch)[:-1]):
         unit = torch.nn.functional.normalize(inputs, dim=-1)  # (R, B, fan-in)
         # The square of the sum is the sum over all pairs, those of i = j among them.
         pairs = unit.sum(1).square().sum(-1) - unit.square().sum((1, 2))  # (R,)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from isoparam.budget import parameters_of
+from isoparam.products import product
 
 Layers = list[tuple[Tensor, Tensor]]
 
@@ -73,58 +74,40 @@ def initialise(layers: Layers, generators: Sequence[torch.Generator]) -> None:
         bias.zero_()
 
 
-def activation_buffers(layers: Layers, batch_size: int) -> list[Tensor]:
-    """Uninitialised outputs of each layer for one batch: (R, B, fan-out) each."""
-    return [
-        bias.new_empty(bias.shape[0], batch_size, bias.shape[2])  # (R, B, fan-out)
-        for _, bias in layers
-    ]
-
-
-def forward(
-    layers: Layers,
-    x: Tensor,
-    outputs: list[Tensor],
-    masks: Sequence[Tensor] = (),
-    keep: float = 1.0,
-) -> Tensor:
-    """Logits of a batch: h_l = max(0, h_{l-1} W_l + b_l), the last layer without the ReLU.
-
-    With dropout, the hidden h_l is m_l h_l / p: the product above it carries the factor 1 / p, so
-    that only the mask costs a pass.
+def forward(layers: Layers, x: Tensor, masks: Sequence[Tensor] = ()) -> list[Tensor]:
+    """Outputs of all layers: h_l = max(0, h_{l-1} W_l + b_l), the last one without the ReLU.
 
     Args:
         layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
         x: (R, B, D), the input.
-        outputs: as of `activation_buffers`; overwritten by h_l, for dropout m_l h_l.
-        masks: of dropout, m_l of zeros and ones for each hidden layer; none without.
-        keep: p, the share of ones in the masks, in (0, 1].
+        masks: of dropout, factors m_l of each hidden layer's output, (R, B, fan-out): 0 for what
+            is left out and 1 / p for what is kept with probability p; none without.
 
     Returns:
-        The logits, (R, B, C): the last of `outputs`.
+        h_l, for dropout m_l h_l, of each layer: (R, B, fan-out). The last are the logits.
 
     Reference:
         Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to
         prevent neural networks from overfitting", 2014.
     """
-    for index, ((weight, bias), output) in enumerate(zip(layers, outputs, strict=True)):
-        torch.baddbmm(bias, x, weight, alpha=1 / keep if index else 1.0, out=output)
-        if index < len(layers) - 1:
-            output.relu_()
-            if masks:
-                output.mul_(masks[index])
-        x = output
-    return x
+    outputs: list[Tensor] = []
+    for index, (weight, bias) in enumerate(layers):
+        hidden = index < len(layers) - 1
+        x = product(x, weight, bias, relu=hidden)  # (R, B, fan-out)
+        if hidden and masks:
+            x.mul_(masks[index])
+        outputs.append(x)
+    return outputs
 
 
 def backward(
     layers: Layers,
     x: Tensor,
-    outputs: list[Tensor],
-    deltas: list[Tensor],
+    outputs: Sequence[Tensor],
+    delta: Tensor,
     accumulators: Layers,
     momentum: float,
-    keep: float = 1.0,
+    masks: Sequence[Tensor] = (),
 ) -> None:
     """Accumulate the gradients by all parameters: v <- momentum v + dl/dw.
 
@@ -133,32 +116,27 @@ def backward(
         dl/dW_l = h_{l-1}^T delta_l,  dl/db_l = 1^T delta_l,
         delta_{l-1} = (delta_l W_l^T) [h_{l-1} > 0],
 
-    where with dropout m_{l-1} h_{l-1} / p stands for h_{l-1}, and 1 / p is a factor of the last.
+    where with dropout m_{l-1} h_{l-1} stands for h_{l-1}, and m_{l-1} is a factor of the last.
 
     Args:
         layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
         x: (R, B, D), the input given to `forward`.
-        outputs: what `forward` left in its buffers.
-        deltas: buffers of the same shapes; the last one holds the gradient of the loss by the
-            logits, the others are overwritten.
-        accumulators: of the layers' shapes; the product that makes a gradient adds onto them.
+        outputs: what `forward` returned.
+        delta: the gradient of the loss by the logits, (R, B, C).
+        accumulators: of the layers' shapes, float32 or wider; changed in place.
         momentum: the factor of the accumulators' old values; 0 gives the plain gradient.
-        keep: as given to `forward`.
+        masks: as given to `forward`.
     """
-    ones = x.new_ones(()).expand(x.shape[0], 1, x.shape[1])  # (R, 1, B)
     for index in reversed(range(len(layers))):
-        below, delta = outputs[index - 1] if index else x, deltas[index]
+        below = outputs[index - 1] if index else x
         by_weight, by_bias = accumulators[index]
-        scale = 1 / keep if index else 1.0
-        by_weight.baddbmm_(below.mT, delta, beta=momentum, alpha=scale)
-        by_bias.baddbmm_(ones, delta, beta=momentum)
+        torch.add(product(below.mT, delta), by_weight, alpha=momentum, out=by_weight)
+        torch.add(delta.sum(1, keepdim=True), by_bias, alpha=momentum, out=by_bias)
         if index:
-            weight, _ = layers[index]
-            next_delta = deltas[index - 1]
-            torch.baddbmm(next_delta, delta, weight.mT, beta=0, alpha=scale, out=next_delta)
-            torch.ops.aten.threshold_backward.grad_input(
-                next_delta, below, 0, grad_input=next_delta
-            )
+            delta = product(delta, layers[index][0].mT)  # (R, B, fan-in)
+            if masks:
+                delta.mul_(masks[index - 1])
+            torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
 
 
 def logits(layers: Layers, x: Tensor) -> Tensor:
@@ -177,7 +155,6 @@ def logits(layers: Layers, x: Tensor) -> Tensor:
     """
     replicas = layers[0][0].shape[0]
     chunks = [
-        forward(layers, chunk.expand(replicas, -1, -1), activation_buffers(layers, len(chunk)))
-        for chunk in x.split(EVALUATION_BATCH)
+        forward(layers, chunk.expand(replicas, -1, -1))[-1] for chunk in x.split(EVALUATION_BATCH)
     ]
     return torch.cat(chunks, 1)

@@ -66,9 +66,11 @@ class Data(_Section):
 
 
 class Train(_Section):
-    """Stochastic gradient descent, as `isoparam.training.train` takes it, and where it runs."""
+    """Stochastic gradient descent, as `isoparam.training.Training` takes it, and where it runs."""
 
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    strict: bool = False
     epochs: Positive
     batch_size: Positive
     warmup: Share
@@ -78,6 +80,16 @@ class Train(_Section):
     dropout: Share = 0.0
     label_smoothing: Share = 0.0
     averaging: Share = 0.0
+    max_norm: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _strict_is_for_float32_on_cpus(self) -> Self:
+        if self.strict and (self.device != "cpu" or self.precision != "float32"):
+            raise ValueError(
+                f"strict promises the same bits for device cpu and precision float32 only, "
+                f"got {self.device} and {self.precision}"
+            )
+        return self
 
 
 class Model(_Section):

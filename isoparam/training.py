@@ -1,27 +1,23 @@
 """Stochastic gradient descent over R replicas of a perceptron, each with its own seed.
 
-The momentum buffer is the accumulator of the matrix products that make the gradients. All
-parameters are one flat tensor, so that the update is two passes over it.
+No autograd: gradients are added to the momentum as they are made. All parameters are one flat
+tensor, so that the update is two passes over it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from isoparam.budget import parameters_of
-from isoparam.mlp import (
-    Layers,
-    activation_buffers,
-    backward,
-    forward,
-    initialise,
-    layer_views,
-    logits,
-)
+from isoparam.mlp import Layers, backward, forward, initialise, layer_views, logits
 from isoparam.randomness import generator
 from isoparam.softmax import cross_entropy
+
+# Of the matrix products; weights, momentum and loss are float32.
+Precision = Literal["float32", "bfloat16"]
 
 
 class DivergenceError(ValueError):
@@ -72,23 +68,25 @@ class Trainer:
     Args:
         sizes: sizes of all layers, input and output included.
         seeds: one for each replica, 0 or more, different from each other.
-        batch_size: images in a batch, 1 or more.
         momentum: in [0, 1).
         weight_decay: factor lambda of the shrinkage 1 - (learning rate) lambda at each step.
         input_noise: standard deviation of the normal noise that each input gets, 0 or more.
         dropout: share of the hidden units that each step leaves out, in [0, 1).
         label_smoothing: share epsilon of the target that is spread over all classes, in [0, 1).
         averaging: decay beta of the moving average of the weights, in [0, 1); 0 for none.
+        max_norm: greatest norm of the weights into a hidden unit, 0 for any.
+        precision: dtype of the matrix products' operands; they add up in float32 anyway.
         device: where everything lives.
 
     Attributes:
-        flat: (R, P), the weights that are trained.
-        velocity: (R, P), their momentum.
-        average: (R, P), the weights to evaluate: `flat` itself without averaging.
+        flat: (R, P), float32, the weights that are trained.
+        velocity: (R, P), float32, their momentum.
+        average: (R, P), float32, the weights to evaluate: `flat` itself without averaging.
+        dtype: of the inputs that `step` takes.
         steps: how many were taken.
 
     Example:
-        >>> trainer = Trainer([4, 32, 2], [0, 1], batch_size=16, momentum=0.9, weight_decay=0.0)
+        >>> trainer = Trainer([4, 32, 2], [0, 1], momentum=0.9, weight_decay=0.0)
         >>> x, labels = torch.eye(4).repeat(4, 1), torch.arange(16) % 2
         >>> first = trainer.step(x.expand(2, -1, -1), labels.expand(2, -1), learning_rate=0.1)
         >>> for _ in range(50):
@@ -102,16 +100,17 @@ class Trainer:
         sizes: Sequence[int],
         seeds: Sequence[int],
         *,
-        batch_size: int,
         momentum: float,
         weight_decay: float,
         input_noise: float = 0.0,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         averaging: float = 0.0,
+        max_norm: float = 0.0,
+        precision: Precision = "float32",
         device: torch.device | str = "cpu",
     ) -> None:
-        """Draw the initial weights and make room for a batch."""
+        """Draw the initial weights."""
         self.flat = torch.zeros(len(seeds), parameters_of(sizes), device=device)  # (R, P)
         self.layers = layer_views(self.flat, sizes)
         initialise(self.layers, [generator(seed, stream=1) for seed in seeds])
@@ -120,13 +119,13 @@ class Trainer:
         self.average = self.flat.clone() if averaging else self.flat
         self.noise = [generator(seed, stream=2, device=device) for seed in seeds]
         self.steps = 0
+        self.dtype = torch.bfloat16 if precision == "bfloat16" else self.flat.dtype
+        self._rounded = self.flat.to(self.dtype)  # (R, P), `flat` itself in float32
+        self._factors = layer_views(self._rounded, sizes)
         self._momentum, self._weight_decay = momentum, weight_decay
-        self._input_noise, self._keep = input_noise, 1 - dropout
+        self._input_noise, self._dropout = input_noise, dropout
         self._label_smoothing, self._averaging = label_smoothing, averaging
-        self._outputs = activation_buffers(self.layers, batch_size)
-        self._deltas = activation_buffers(self.layers, batch_size)
-        self._masks = activation_buffers(self.layers, batch_size)[:-1] if dropout else []
-        self._noisy = self.flat.new_empty(len(seeds), batch_size, sizes[0])
+        self._max_norm = max_norm
 
     def step(self, x: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
         """One step on the batch's mean loss: v <- momentum v + g, w <- (1 - eta lambda) w - eta v.
@@ -135,7 +134,7 @@ class Trainer:
         averaging, the average a <- b a + (1 - b) w follows, b = min(beta, t / (t + 9)) at step t.
 
         Args:
-            x: (R, B, D), of the parameters' dtype.
+            x: (R, B, D), of `dtype`.
             labels: (R, B), int64, in [0, C); not checked here.
             learning_rate: eta, 0 or more.
 
@@ -144,41 +143,60 @@ class Trainer:
             without smoothing.
         """
         if self._input_noise:
-            x = torch.add(x, self._draw(self._noisy, "normal_"), alpha=self._input_noise)
-        for mask in self._masks:
-            self._draw(mask, "bernoulli_", self._keep)
-        z = forward(self.layers, x, self._outputs, self._masks, self._keep)
-        log_p = torch.log_softmax(z, -1)  # (R, B, C)
+            x = x + self._draw(x.shape, "normal_").mul_(self._input_noise).to(x.dtype)
+        masks = []
+        if self._dropout:
+            keep = 1 - self._dropout
+            for weight, _ in self.layers[:-1]:
+                uniform = self._draw((*labels.shape, weight.shape[-1]), "uniform_")
+                masks.append(uniform.lt_(keep).div_(keep).to(x.dtype))  # (R, B, fan-out)
+        outputs = forward(self._factors, x, masks)
+        log_p = torch.log_softmax(outputs[-1].to(self.flat.dtype), -1)  # (R, B, C)
         target = labels[..., None]
         loss = -log_p.gather(-1, target).mean((1, 2))  # (R,)
-        delta = torch.exp(log_p, out=self._deltas[-1])
+        delta = log_p.exp_()
         if self._label_smoothing:
             delta.sub_(self._label_smoothing / delta.shape[-1])
         share = delta.new_full((), self._label_smoothing - 1.0)
         delta.scatter_add_(-1, target, share.expand_as(target))
         delta.div_(x.shape[1])  # the gradient of the mean, p - y over B
         backward(
-            self.layers,
+            self._factors,
             x,
-            self._outputs,
-            self._deltas,
+            outputs,
+            delta.to(x.dtype),
             self._accumulators,
             self._momentum,
-            self._keep,
+            masks,
         )
         self.flat.mul_(1 - learning_rate * self._weight_decay)
         self.flat.add_(self.velocity, alpha=-learning_rate)
         self.steps += 1
+        if self._max_norm:
+            self._limit_norms()
         if self._averaging:
             decay = min(self._averaging, self.steps / (self.steps + 9))
             self.average.lerp_(self.flat, 1 - decay)
+        self.round()
         return loss
 
-    def _draw(self, buffer: Tensor, method: str, *arguments: float) -> Tensor:
-        """Fill a buffer (R, ...) with random numbers, each replica by its own generator."""
-        for replica, noise in zip(buffer, self.noise, strict=True):
-            getattr(replica, method)(*arguments, generator=noise)
-        return buffer
+    def round(self) -> None:
+        """Make the operands of the products anew, after `flat` has changed."""
+        if self._rounded is not self.flat:
+            self._rounded.copy_(self.flat)
+
+    def _limit_norms(self) -> None:
+        """Max-norm: shorten what is longer of the weights into each hidden unit."""
+        for weight, _ in self.layers[:-1]:
+            norms = weight.norm(dim=1, keepdim=True)  # (R, 1, fan-out)
+            weight.mul_((self._max_norm / norms).clamp_(max=1.0))
+
+    def _draw(self, shape: Sequence[int], method: str) -> Tensor:
+        """Random numbers (R, ...), float32, each replica's by its own generator."""
+        drawn = self.flat.new_empty(shape)
+        for replica, noise in zip(drawn, self.noise, strict=True):
+            getattr(replica, method)(generator=noise)
+        return drawn
 
 
 class Training:
@@ -199,7 +217,8 @@ class Training:
         warmup: share of the steps in which the learning rate rises, in [0, 1).
         momentum: in [0, 1).
         weight_decay: 0 or more; see `Trainer.step`.
-        regularisation: input_noise, dropout, label_smoothing and averaging as of `Trainer`.
+        options: input_noise, dropout, label_smoothing, averaging, max_norm and precision as of
+            `Trainer`.
 
     Attributes:
         history: one `Epoch` for each epoch so far.
@@ -235,7 +254,7 @@ class Training:
         warmup: float,
         momentum: float,
         weight_decay: float,
-        **regularisation: float,
+        **options: Any,
     ) -> None:
         """Check the data and draw the initial weights."""
         _check_data("training", x, labels, sizes)
@@ -247,17 +266,15 @@ class Training:
         self._trainer = Trainer(
             sizes,
             seeds,
-            batch_size=batch_size,
             momentum=momentum,
             weight_decay=weight_decay,
             device=x.device,
-            **regularisation,
+            **options,
         )
         self._sizes = sizes
         self._orders = [generator(seed, stream=0) for seed in seeds]
-        self._x, self._labels, self._validation = x, labels, validation
-        self._batch = x.new_empty(len(seeds) * batch_size, x.shape[1])
-        self._batches = len(x) // batch_size
+        self._x, self._labels, self._validation = x.to(self._trainer.dtype), labels, validation
+        self._batch_size, self._batches = batch_size, len(x) // batch_size
         self._epochs, self._learning_rate, self._warmup = epochs, learning_rate, warmup
         self.history: list[Epoch] = []
 
@@ -283,23 +300,21 @@ class Training:
         """
         if self.done:
             raise ValueError(f"all {self._epochs} epochs are done")
-        number, size = len(self.history) + 1, len(self._batch) // len(self._orders)
+        number, size = len(self.history) + 1, self._batch_size
         order = torch.stack(
             [torch.randperm(len(self._x), generator=order) for order in self._orders]
         ).to(self._x.device)  # (R, N)
-        total = self._x.new_zeros(len(order), dtype=torch.float64)
+        total = order.new_zeros(len(order), dtype=torch.float64)
         for index in range(self._batches):
             chosen = order[:, index * size : (index + 1) * size]  # (R, B)
-            torch.index_select(self._x, 0, chosen.reshape(-1), out=self._batch)
+            batch = self._x.index_select(0, chosen.reshape(-1)).view(*chosen.shape, -1)  # (R, B, D)
             rate = learning_rate_at(
                 (number - 1) * self._batches + index,
                 self._epochs * self._batches,
                 self._learning_rate,
                 self._warmup,
             )
-            total += self._trainer.step(
-                self._batch.view(*chosen.shape, -1), self._labels[chosen], rate
-            )
+            total += self._trainer.step(batch, self._labels[chosen], rate)
         loss, accuracy = evaluate(self.layers, *self._validation)
         if not bool(torch.isfinite(total + loss).all()):
             raise DivergenceError(
@@ -346,6 +361,7 @@ class Training:
         trainer.flat.copy_(state["weights"])
         trainer.average.copy_(state.get("average", state["weights"]))
         trainer.velocity.copy_(state["velocity"])
+        trainer.round()
         trainer.steps = len(history) * self._batches
         for name, generators in (("orders", self._orders), ("noise", trainer.noise)):
             for stream, of_seed in zip(generators, state[name], strict=True):

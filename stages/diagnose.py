@@ -42,6 +42,8 @@ PROBE_IMAGES = 500
 def main() -> None:
     """Write the tables of plots/diagnostics."""
     params = support.read_params()
+    if params.train.strict:
+        support.be_strict()
     inputs, classes = SHAPES[params.data.dataset]
     train, test = (
         load_images(SPLIT / f"{part}.safetensors", inputs, classes) for part in ("train", "test")
@@ -72,7 +74,7 @@ def main() -> None:
             "probe_images": len(probe[0]),
             "wrong_by_all_seeds": int((said.gather(1, labels[:, None]) == 0).sum()),
         }
-        initial = Trainer(sizes, seeds, batch_size=1, momentum=0.0, weight_decay=0.0).layers
+        initial = Trainer(sizes, seeds, momentum=0.0, weight_decay=0.0).layers
         for table, frame in {
             "summary": pd.DataFrame([summary]),
             "confusion": _confuse(said, labels, len(seeds)),

@@ -62,6 +62,8 @@ def main(
 ) -> None:
     """Train all runs on data/split/train.safetensors, into models/instance/history.csv."""
     params = support.read_params()
+    if params.train.strict:
+        support.be_strict()
     recipe = params.instance.model_dump()
     shape = SHAPES[params.data.dataset]
     runs, count = recipe.pop("runs"), recipe.pop("views")

@@ -48,6 +48,8 @@ def main(
 ) -> None:
     """Train all runs on data/split, into models/sampled."""
     params = support.read_params()
+    if params.train.strict:
+        support.be_strict()
     recipe = params.sampled.model_dump()
     runs, seeds = recipe.pop("runs"), params.seeds
     shape = SHAPES[params.data.dataset]

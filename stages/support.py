@@ -20,6 +20,13 @@ from ruamel.yaml import YAML, YAMLError
 
 from isoparam.parameters import LearningRates, Model, Parameters, Schema, validate
 
+# Instructions that each x86-64 processor of the last decade has, for torch, MKL and oneDNN.
+STRICT = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "COMPATIBLE",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+
 PARAMETERS = Path("params.yaml")
 LEARNING_RATES = Path("learning_rates.yaml")
 
@@ -201,6 +208,15 @@ def die_with_parent() -> None:
         command = Path("/proc/1/cmdline").read_bytes()
         if b"dvc" not in command and b"stages." not in command:
             sys.exit("error: the dvc that started this stage is gone")
+
+
+def be_strict() -> None:
+    """Start this command anew with instructions that give the same bits on any processor.
+
+    torch reads them when it is imported, which may have happened.
+    """
+    if not os.environ.items() >= STRICT.items():
+        os.execve(sys.executable, sys.orig_argv, os.environ | STRICT)
 
 
 def available_cores() -> int:

@@ -20,16 +20,14 @@ def main(
 ) -> None:
     """Train all seeds of one model on data/split, into models/NAME."""
     params = support.read_params()
+    if params.train.strict:
+        support.be_strict()
     model = support.find_model(params.models, name)
     sizes = layer_sizes(model.depth, model.width or 0, *SHAPES[params.data.dataset])
     recipe = params.train.model_dump() | {"learning_rate": support.learning_rate_of(name)}
-    device = recipe.pop("device")
     with support.replacing(OUT / name) as partial:
         partial.mkdir()
-        jobs = [
-            trainings.Job(name, sizes, seeds, device, recipe, partial)
-            for seeds in trainings.groups(params.seeds, device)
-        ]
+        jobs = trainings.jobs(name, sizes, params.seeds, recipe, partial)
         histories = trainings.run(f"train {name}", jobs, workers)
         history = pd.DataFrame(sorted(row for rows in histories for row in rows))
         support.write_csv(partial / "history.csv", history)

@@ -65,9 +65,27 @@ class _Part(NamedTuple):
     seconds: float
 
 
-def groups(seeds: Sequence[int], device: str) -> list[list[int]]:
-    """The replicas of each job: on a CPU a seed is a process, on a GPU all seeds are one batch."""
-    return [[seed] for seed in seeds] if device == "cpu" else [list(seeds)]
+def jobs(
+    name: str, sizes: list[int], seeds: Sequence[int], recipe: dict[str, Any], folder: Path | None
+) -> list[Job]:
+    """The jobs for these seeds: on a CPU each is a process, on a GPU all are one batch.
+
+    Args:
+        name: of the model.
+        sizes: sizes of all layers, input and output included.
+        seeds: the replicas.
+        recipe: the parameters `train` of params.yaml, and learning_rate.
+        folder: as of `Job`.
+    """
+    recipe = dict(recipe)
+    del recipe["strict"]  # the stage sees to it
+    device = recipe.pop("device")
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    groups = [[seed] for seed in seeds] if device == "cpu" else [list(seeds)]
+    return [Job(name, sizes, group, device, recipe, folder) for group in groups]
 
 
 def run(description: str, jobs: Sequence[Job], workers: int | None) -> list[list[Row]]:

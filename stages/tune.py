@@ -23,14 +23,17 @@ def main(
     A training that diverges has no loss and no accuracy there.
     """
     params = support.read_params()
+    if params.train.strict:
+        support.be_strict()
     model = support.find_model(params.models, name)
     sizes = layer_sizes(model.depth, model.width or 0, *SHAPES[params.data.dataset])
     recipe = params.train.model_dump()
-    device = recipe.pop("device")
     jobs = [
-        trainings.Job(name, sizes, seeds, device, recipe | {"learning_rate": rate}, None)
+        job
         for rate in (params.tuning.hidden if model.depth else params.tuning.linear)
-        for seeds in trainings.groups(params.tuning.seeds, device)
+        for job in trainings.jobs(
+            name, sizes, params.tuning.seeds, recipe | {"learning_rate": rate}, None
+        )
     ]
     histories = trainings.run(f"tune {name}", jobs, workers)
     trials = []

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from isoparam import mlp
 from isoparam.budget import parameters_of
-from isoparam.mlp import activation_buffers, backward, forward, initialise, layer_views, logits
+from isoparam.mlp import backward, forward, initialise, layer_views, logits
 
 # A correct draw fails at this level once in ten thousand seeds, and the seeds are fixed.
 LEVEL = 1e-4
@@ -32,12 +32,12 @@ def whole(shape, seed):
     return torch.randint(-1, 3, shape, generator=generator).double()
 
 
-def plain_forward(parameters, x, masks=(), keep=1.0):
+def plain_forward(parameters, x, masks=()):
     """One replica by torch's own functions; weights are (fan-out, fan-in)."""
     for index, (weight, bias) in enumerate(parameters[:-1]):
         x = functional.relu(functional.linear(x, weight, bias))
         if masks:
-            x = x * masks[index] / keep
+            x = x * masks[index]
     return functional.linear(x, *parameters[-1])
 
 
@@ -61,9 +61,7 @@ def flat(request, depth):
 def test_forward_is_that_of_plain_torch(flat, depth):
     layers = layer_views(flat, sizes_of(depth))
     x = whole((len(flat), B, 5), seed=1)
-    outputs = activation_buffers(layers, B)
-    z = forward(layers, x, outputs)
-    assert z is outputs[-1]
+    z = forward(layers, x)[-1]
     for replica in range(len(flat)):
         expected = plain_forward(plain_parameters(layers, replica), x[replica])
         assert bool((expected != 0).any())
@@ -76,11 +74,8 @@ def test_backward_adds_the_gradients_of_autograd_onto_the_old_values(flat, depth
     x, by_logits = whole((len(flat), B, 5), seed=1), whole((len(flat), B, 3), seed=2)
     before = whole(flat.shape, seed=3)
     after = before.clone()
-    outputs, deltas = activation_buffers(layers, B), activation_buffers(layers, B)
-    forward(layers, x, outputs)
-    deltas[-1].copy_(by_logits)
     accumulators = layer_views(after, sizes_of(depth))
-    backward(layers, x, outputs, deltas, accumulators, momentum)
+    backward(layers, x, forward(layers, x), by_logits, accumulators, momentum)
     for replica in range(len(flat)):
         parameters = plain_parameters(layers, replica)
         (plain_forward(parameters, x[replica]) * by_logits[replica]).sum().backward()
@@ -97,15 +92,14 @@ def test_dropout_is_that_of_autograd(flat, depth, keep):
     sizes = sizes_of(depth)
     layers = layer_views(flat, sizes)
     x, by_logits = whole((len(flat), B, 5), seed=1), whole((len(flat), B, 3), seed=2)
-    masks = [(whole((len(flat), B, 4), seed=4 + k) > -1).double() for k in range(depth)]
-    outputs, deltas = activation_buffers(layers, B), activation_buffers(layers, B)
-    z = forward(layers, x, outputs, masks, keep)
-    deltas[-1].copy_(by_logits)
+    masks = [(whole((len(flat), B, 4), seed=4 + k) > -1).double() / keep for k in range(depth)]
+    outputs = forward(layers, x, masks)
+    z = outputs[-1]
     after = torch.zeros_like(flat)
-    backward(layers, x, outputs, deltas, layer_views(after, sizes), 0.0, keep)
+    backward(layers, x, outputs, by_logits, layer_views(after, sizes), 0.0, masks)
     for replica in range(len(flat)):
         parameters = plain_parameters(layers, replica)
-        expected = plain_forward(parameters, x[replica], [mask[replica] for mask in masks], keep)
+        expected = plain_forward(parameters, x[replica], [mask[replica] for mask in masks])
         assert torch.equal(z[replica], expected)
         (expected * by_logits[replica]).sum().backward()
         gradient = [(w.grad.T, b.grad) for w, b in parameters]
@@ -117,24 +111,21 @@ def test_dropout_is_that_of_autograd(flat, depth, keep):
 def test_without_momentum_the_old_values_do_not_matter():
     flat = whole((2, parameters_of([5, 4, 3])), seed=0)
     layers = layer_views(flat, [5, 4, 3])
-    x = whole((2, B, 5), seed=1)
-    outputs, deltas = activation_buffers(layers, B), activation_buffers(layers, B)
-    forward(layers, x, outputs)
-    deltas[-1].fill_(1.0)
-    old = torch.full_like(flat, torch.nan)
-    backward(layers, x, outputs, deltas, layer_views(old, [5, 4, 3]), momentum=0.0)
-    assert bool(old.isfinite().all())
+    x, delta = whole((2, B, 5), seed=1), torch.ones(2, B, 3, dtype=torch.float64)
+    gradients = torch.zeros_like(flat), whole(flat.shape, seed=2)
+    for gradient in gradients:
+        views = layer_views(gradient, [5, 4, 3])
+        backward(layers, x, forward(layers, x), delta, views, momentum=0.0)
+    assert torch.equal(*gradients)
 
 
 def test_a_unit_at_exactly_zero_passes_no_gradient():
     layers = layer_views(torch.zeros(1, parameters_of([2, 3, 1]), dtype=torch.float64), [2, 3, 1])
     layers[1][0].fill_(1.0)
     x = torch.ones(1, B, 2, dtype=torch.float64)
-    outputs, deltas = activation_buffers(layers, B), activation_buffers(layers, B)
-    forward(layers, x, outputs)
-    deltas[-1].fill_(1.0)
     gradient = torch.zeros(1, parameters_of([2, 3, 1]), dtype=torch.float64)
-    backward(layers, x, outputs, deltas, layer_views(gradient, [2, 3, 1]), momentum=0.0)
+    delta = torch.ones(1, B, 1, dtype=torch.float64)
+    backward(layers, x, forward(layers, x), delta, layer_views(gradient, [2, 3, 1]), momentum=0.0)
     # Only the bias of the last layer sees the loss: B images with a delta of 1.
     assert gradient[0].tolist() == [0.0] * (parameters_of([2, 3, 1]) - 1) + [B]
 
@@ -142,10 +133,10 @@ def test_a_unit_at_exactly_zero_passes_no_gradient():
 def test_replicas_do_not_touch_each_other(flat, depth):
     layers = layer_views(flat, sizes_of(depth))
     x = whole((len(flat), B, 5), seed=1)
-    first = forward(layers, x, activation_buffers(layers, B))[0].clone()
+    first = forward(layers, x)[-1][0].clone()
     flat[1:] = torch.nan
     x[1:] = torch.nan
-    assert torch.equal(forward(layers, x, activation_buffers(layers, B))[0], first)
+    assert torch.equal(forward(layers, x)[-1][0], first)
 
 
 def test_views_cover_the_flat_tensor_in_order_and_exactly_once(flat, depth):
@@ -216,19 +207,10 @@ def test_logits_in_chunks_are_those_of_one_batch(flat, depth, images, monkeypatc
     monkeypatch.setattr(mlp, "EVALUATION_BATCH", 4)
     layers = layer_views(flat, sizes_of(depth))
     x = whole((images, 5), seed=1)
-    expected = forward(
-        layers, x.expand(len(flat), -1, -1), activation_buffers(layers, images)
-    )  # (R, N, C)
+    expected = forward(layers, x.expand(len(flat), -1, -1))[-1]  # (R, N, C)
     assert torch.equal(logits(layers, x), expected)
 
 
 def test_logits_of_no_image_are_empty():
     layers = layer_views(torch.zeros(2, parameters_of([5, 3])), [5, 3])
     assert logits(layers, torch.zeros(0, 5)).shape == (2, 0, 3)
-
-
-def test_buffers_have_the_kind_of_the_parameters():
-    layers = layer_views(torch.zeros(3, parameters_of([5, 4, 2]), dtype=torch.float64), [5, 4, 2])
-    buffers = activation_buffers(layers, B)
-    assert [buffer.shape for buffer in buffers] == [(3, B, 4), (3, B, 2)]
-    assert {buffer.dtype for buffer in buffers} == {torch.float64}
