@@ -191,10 +191,9 @@ def gradient_norms(layers: Layers, x: Tensor, labels: Tensor) -> Tensor:
     """
     replicas = layers[0][0].shape[0]
     batch = x.expand(replicas, *x.shape)  # (R, B, D)
-    gradients = [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in layers]
     outputs = forward(layers, batch)
     delta = cross_entropy_gradient(outputs[-1], labels.expand(replicas, -1)) / len(x)  # (R, B, C)
-    backward(layers, batch, outputs, delta, gradients, momentum=0.0)
+    gradients = backward(layers, batch, outputs, delta)
     return torch.stack([by_weight.norm(dim=(1, 2)) for by_weight, _ in gradients], 1)
 
 

@@ -28,7 +28,8 @@ def layer_views(flat: Tensor, sizes: Sequence[int]) -> Layers:
         sizes: sizes of all layers, input and output included.
 
     Returns:
-        For each layer its weight, (R, fan-in, fan-out), and its bias, (R, 1, fan-out).
+        For each layer its weight, (R, fan-in, fan-out), and its bias, (R, 1, fan-out). A weight
+        lies in memory as that of `torch.nn.Linear`, (fan-out, fan-in), which suits oneDNN.
 
     Raises:
         ValueError: if P is not the number of parameters.
@@ -47,7 +48,7 @@ def layer_views(flat: Tensor, sizes: Sequence[int]) -> Layers:
     layers, start = [], 0
     for i, o in pairwise(sizes):
         weight, bias = flat[:, start : start + i * o], flat[:, start + i * o : start + (i + 1) * o]
-        layers.append((weight.view(replicas, i, o), bias.view(replicas, 1, o)))
+        layers.append((weight.view(replicas, o, i).mT, bias.view(replicas, 1, o)))
         start += (i + 1) * o
     return layers
 
@@ -105,11 +106,9 @@ def backward(
     x: Tensor,
     outputs: Sequence[Tensor],
     delta: Tensor,
-    accumulators: Layers,
-    momentum: float,
     masks: Sequence[Tensor] = (),
-) -> None:
-    """Accumulate the gradients by all parameters: v <- momentum v + dl/dw.
+) -> Layers:
+    """Gradients by all parameters.
 
     With delta_l the gradient by the input of layer l's nonlinearity,
 
@@ -123,20 +122,21 @@ def backward(
         x: (R, B, D), the input given to `forward`.
         outputs: what `forward` returned.
         delta: the gradient of the loss by the logits, (R, B, C).
-        accumulators: of the layers' shapes, float32 or wider; changed in place.
-        momentum: the factor of the accumulators' old values; 0 gives the plain gradient.
         masks: as given to `forward`.
+
+    Returns:
+        The gradients, of the layers' shapes.
     """
+    gradients: Layers = []
     for index in reversed(range(len(layers))):
         below = outputs[index - 1] if index else x
-        by_weight, by_bias = accumulators[index]
-        torch.add(product(below.mT, delta), by_weight, alpha=momentum, out=by_weight)
-        torch.add(delta.sum(1, keepdim=True), by_bias, alpha=momentum, out=by_bias)
+        gradients.append((product(delta.mT, below).mT, delta.sum(1, keepdim=True)))
         if index:
             delta = product(delta, layers[index][0].mT)  # (R, B, fan-in)
             if masks:
                 delta.mul_(masks[index - 1])
             torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
+    return gradients[::-1]
 
 
 def logits(layers: Layers, x: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Stochastic gradient descent over R replicas of a perceptron, each with its own seed.
 
-No autograd: gradients are added to the momentum as they are made. All parameters are one flat
-tensor, so that the update is two passes over it.
+No autograd: the gradients are the derived ones, and the update is PyTorch's fused one.
 """
 
 from collections.abc import Sequence
@@ -69,7 +68,7 @@ class Trainer:
         sizes: sizes of all layers, input and output included.
         seeds: one for each replica, 0 or more, different from each other.
         momentum: in [0, 1).
-        weight_decay: factor lambda of the shrinkage 1 - (learning rate) lambda at each step.
+        weight_decay: factor lambda of the weights that the gradient gets in addition, 0 or more.
         input_noise: standard deviation of the normal noise that each input gets, 0 or more.
         dropout: share of the hidden units that each step leaves out, in [0, 1).
         label_smoothing: share epsilon of the target that is spread over all classes, in [0, 1).
@@ -80,7 +79,7 @@ class Trainer:
 
     Attributes:
         flat: (R, P), float32, the weights that are trained.
-        velocity: (R, P), float32, their momentum.
+        velocity: (R, P), float32, their momentum; 0 without.
         average: (R, P), float32, the weights to evaluate: `flat` itself without averaging.
         dtype: of the inputs that `step` takes.
         steps: how many were taken.
@@ -115,7 +114,9 @@ class Trainer:
         self.layers = layer_views(self.flat, sizes)
         initialise(self.layers, [generator(seed, stream=1) for seed in seeds])
         self.velocity = torch.zeros_like(self.flat)
-        self._accumulators = layer_views(self.velocity, sizes)
+        self._updated, self._momenta = (
+            _tensors(layer_views(flat, sizes)) for flat in (self.flat, self.velocity)
+        )
         self.average = self.flat.clone() if averaging else self.flat
         self.noise = [generator(seed, stream=2, device=device) for seed in seeds]
         self.steps = 0
@@ -128,8 +129,9 @@ class Trainer:
         self._max_norm = max_norm
 
     def step(self, x: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
-        """One step on the batch's mean loss: v <- momentum v + g, w <- (1 - eta lambda) w - eta v.
+        """One step on the batch's mean loss, as of `torch.optim.SGD`.
 
+        With momentum mu: v <- mu v + g + lambda w, w <- w - eta v.
         With label smoothing the loss is the cross-entropy with (1 - epsilon) y + epsilon / C; with
         averaging, the average a <- b a + (1 - b) w follows, b = min(beta, t / (t + 9)) at step t.
 
@@ -151,26 +153,29 @@ class Trainer:
                 uniform = self._draw((*labels.shape, weight.shape[-1]), "uniform_")
                 masks.append(uniform.lt_(keep).div_(keep).to(x.dtype))  # (R, B, fan-out)
         outputs = forward(self._factors, x, masks)
-        log_p = torch.log_softmax(outputs[-1].to(self.flat.dtype), -1)  # (R, B, C)
+        z = outputs[-1].to(self.flat.dtype)  # (R, B, C)
+        log_sum = torch.logsumexp(z, -1, keepdim=True)  # (R, B, 1)
         target = labels[..., None]
-        loss = -log_p.gather(-1, target).mean((1, 2))  # (R,)
-        delta = log_p.exp_()
+        loss = (log_sum - z.gather(-1, target)).mean((1, 2))  # (R,)
+        delta = (z - log_sum).exp_()
         if self._label_smoothing:
             delta.sub_(self._label_smoothing / delta.shape[-1])
         share = delta.new_full((), self._label_smoothing - 1.0)
         delta.scatter_add_(-1, target, share.expand_as(target))
         delta.div_(x.shape[1])  # the gradient of the mean, p - y over B
-        backward(
-            self._factors,
-            x,
-            outputs,
-            delta.to(x.dtype),
-            self._accumulators,
-            self._momentum,
-            masks,
+        gradients = backward(self._factors, x, outputs, delta.to(x.dtype), masks)
+        torch._fused_sgd_(
+            self._updated,
+            [gradient.to(self.flat.dtype) for gradient in _tensors(gradients)],
+            self._momenta if self._momentum else [],
+            lr=learning_rate,
+            momentum=self._momentum,
+            weight_decay=self._weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
         )
-        self.flat.mul_(1 - learning_rate * self._weight_decay)
-        self.flat.add_(self.velocity, alpha=-learning_rate)
         self.steps += 1
         if self._max_norm:
             self._limit_norms()
@@ -199,6 +204,16 @@ class Trainer:
         return drawn
 
 
+def _tensors(layers: Layers) -> list[Tensor]:
+    """Each replica's weights and biases by themselves, contiguous."""
+    return [
+        tensor
+        for weight, bias in layers
+        for replica in zip(weight, bias, strict=True)
+        for tensor in (replica[0].T, replica[1])
+    ]
+
+
 class Training:
     """R replicas trained epoch by epoch, which can stop after any epoch and go on to the same bits.
 
@@ -216,7 +231,7 @@ class Training:
         learning_rate: the peak, more than 0.
         warmup: share of the steps in which the learning rate rises, in [0, 1).
         momentum: in [0, 1).
-        weight_decay: 0 or more; see `Trainer.step`.
+        weight_decay: 0 or more.
         options: input_noise, dropout, label_smoothing, averaging, max_norm and precision as of
             `Trainer`.
 

@@ -68,22 +68,27 @@ def test_forward_is_that_of_plain_torch(flat, depth):
         assert torch.equal(z[replica], expected)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.5, 1.0])
-def test_backward_adds_the_gradients_of_autograd_onto_the_old_values(flat, depth, momentum):
+def flattened(gradients):
+    """In the order of the flat tensor: each weight as (fan-out, fan-in), then its bias."""
+    return torch.cat([tensor for w, b in gradients for tensor in (w.mT.flatten(1), b[:, 0])], 1)
+
+
+def gradient_by_autograd(parameters, loss):
+    """Of one replica, in the order of the flat tensor."""
+    loss.backward()
+    # No layer is dead, or nothing would be compared.
+    assert all(bool((weight.grad != 0).any()) for weight, _ in parameters)
+    return torch.cat([torch.cat([w.grad.flatten(), b.grad]) for w, b in parameters])
+
+
+def test_backward_gives_the_gradients_of_autograd(flat, depth):
     layers = layer_views(flat, sizes_of(depth))
     x, by_logits = whole((len(flat), B, 5), seed=1), whole((len(flat), B, 3), seed=2)
-    before = whole(flat.shape, seed=3)
-    after = before.clone()
-    accumulators = layer_views(after, sizes_of(depth))
-    backward(layers, x, forward(layers, x), by_logits, accumulators, momentum)
+    gradients = flattened(backward(layers, x, forward(layers, x), by_logits))
     for replica in range(len(flat)):
         parameters = plain_parameters(layers, replica)
-        (plain_forward(parameters, x[replica]) * by_logits[replica]).sum().backward()
-        gradient = [(w.grad.T, b.grad) for w, b in parameters]
-        # No layer is dead, or nothing would be compared.
-        assert all(bool((by_weight != 0).any()) for by_weight, _ in gradient)
-        plain = torch.cat([torch.cat([w.flatten(), b]) for w, b in gradient])
-        assert torch.equal(after[replica], momentum * before[replica] + plain)
+        loss = (plain_forward(parameters, x[replica]) * by_logits[replica]).sum()
+        assert torch.equal(gradients[replica], gradient_by_autograd(parameters, loss))
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.25])
@@ -95,37 +100,21 @@ def test_dropout_is_that_of_autograd(flat, depth, keep):
     masks = [(whole((len(flat), B, 4), seed=4 + k) > -1).double() / keep for k in range(depth)]
     outputs = forward(layers, x, masks)
     z = outputs[-1]
-    after = torch.zeros_like(flat)
-    backward(layers, x, outputs, by_logits, layer_views(after, sizes), 0.0, masks)
+    gradients = flattened(backward(layers, x, outputs, by_logits, masks))
     for replica in range(len(flat)):
         parameters = plain_parameters(layers, replica)
         expected = plain_forward(parameters, x[replica], [mask[replica] for mask in masks])
         assert torch.equal(z[replica], expected)
-        (expected * by_logits[replica]).sum().backward()
-        gradient = [(w.grad.T, b.grad) for w, b in parameters]
-        assert all(bool((by_weight != 0).any()) for by_weight, _ in gradient)
-        plain = torch.cat([torch.cat([w.flatten(), b]) for w, b in gradient])
-        assert torch.equal(after[replica], plain)
-
-
-def test_without_momentum_the_old_values_do_not_matter():
-    flat = whole((2, parameters_of([5, 4, 3])), seed=0)
-    layers = layer_views(flat, [5, 4, 3])
-    x, delta = whole((2, B, 5), seed=1), torch.ones(2, B, 3, dtype=torch.float64)
-    gradients = torch.zeros_like(flat), whole(flat.shape, seed=2)
-    for gradient in gradients:
-        views = layer_views(gradient, [5, 4, 3])
-        backward(layers, x, forward(layers, x), delta, views, momentum=0.0)
-    assert torch.equal(*gradients)
+        loss = (expected * by_logits[replica]).sum()
+        assert torch.equal(gradients[replica], gradient_by_autograd(parameters, loss))
 
 
 def test_a_unit_at_exactly_zero_passes_no_gradient():
     layers = layer_views(torch.zeros(1, parameters_of([2, 3, 1]), dtype=torch.float64), [2, 3, 1])
     layers[1][0].fill_(1.0)
     x = torch.ones(1, B, 2, dtype=torch.float64)
-    gradient = torch.zeros(1, parameters_of([2, 3, 1]), dtype=torch.float64)
     delta = torch.ones(1, B, 1, dtype=torch.float64)
-    backward(layers, x, forward(layers, x), delta, layer_views(gradient, [2, 3, 1]), momentum=0.0)
+    gradient = flattened(backward(layers, x, forward(layers, x), delta))
     # Only the bias of the last layer sees the loss: B images with a delta of 1.
     assert gradient[0].tolist() == [0.0] * (parameters_of([2, 3, 1]) - 1) + [B]
 
@@ -145,8 +134,7 @@ def test_views_cover_the_flat_tensor_in_order_and_exactly_once(flat, depth):
     assert [(w.shape, b.shape) for w, b in layers] == [
         ((len(flat), i, o), (len(flat), 1, o)) for i, o in pairwise(sizes_of(depth))
     ]
-    parts = [tensor.flatten(1) for layer in layers for tensor in layer]
-    assert torch.equal(torch.cat(parts, 1), flat)
+    assert torch.equal(flattened(layers), flat)
 
 
 def test_views_share_memory_with_the_flat_tensor(flat, depth):
