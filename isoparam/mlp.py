@@ -101,42 +101,49 @@ def forward(layers: Layers, x: Tensor, masks: Sequence[Tensor] = ()) -> list[Ten
     return outputs
 
 
-def backward(
-    layers: Layers,
-    x: Tensor,
-    outputs: Sequence[Tensor],
-    delta: Tensor,
-    masks: Sequence[Tensor] = (),
-) -> Layers:
-    """Gradients by all parameters.
+def deltas(
+    layers: Layers, outputs: Sequence[Tensor], delta: Tensor, masks: Sequence[Tensor] = ()
+) -> list[Tensor]:
+    """Gradients by the inputs of all nonlinearities, from the last one down.
 
-    With delta_l the gradient by the input of layer l's nonlinearity,
-
-        dl/dW_l = h_{l-1}^T delta_l,  dl/db_l = 1^T delta_l,
-        delta_{l-1} = (delta_l W_l^T) [h_{l-1} > 0],
-
-    where with dropout m_{l-1} h_{l-1} stands for h_{l-1}, and m_{l-1} is a factor of the last.
+    delta_{l-1} = (delta_l W_l^T) [h_{l-1} > 0], where with dropout m_{l-1} h_{l-1} stands for
+    h_{l-1}, and m_{l-1} is a factor.
 
     Args:
         layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
-        x: (R, B, D), the input given to `forward`.
         outputs: what `forward` returned.
         delta: the gradient of the loss by the logits, (R, B, C).
         masks: as given to `forward`.
 
     Returns:
-        The gradients, of the layers' shapes.
+        delta_l of each layer, (R, B, fan-out), from the first to the last, which is `delta`.
     """
-    gradients: Layers = []
-    for index in reversed(range(len(layers))):
-        below = outputs[index - 1] if index else x
-        gradients.append((product(delta.mT, below).mT, delta.sum(1, keepdim=True)))
-        if index:
-            delta = product(delta, layers[index][0].mT)  # (R, B, fan-in)
-            if masks:
-                delta.mul_(masks[index - 1])
-            torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
-    return gradients[::-1]
+    found = [delta]
+    for index in reversed(range(1, len(layers))):
+        below = outputs[index - 1]
+        delta = product(delta, layers[index][0].mT)  # (R, B, fan-in)
+        if masks:
+            delta.mul_(masks[index - 1])
+        torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
+        found.append(delta)
+    return found[::-1]
+
+
+def gradients(x: Tensor, outputs: Sequence[Tensor], by_outputs: Sequence[Tensor]) -> Layers:
+    """Gradients by all parameters: dl/dW_l = h_{l-1}^T delta_l and dl/db_l = 1^T delta_l.
+
+    Args:
+        x: (R, B, D), the input given to `forward`.
+        outputs: what `forward` returned.
+        by_outputs: what `deltas` returned.
+
+    Returns:
+        The gradients by weights, (R, fan-in, fan-out), and biases, (R, 1, fan-out).
+    """
+    return [
+        (product(delta.mT, below).mT, delta.sum(1, keepdim=True))
+        for below, delta in zip((x, *outputs[:-1]), by_outputs, strict=True)
+    ]
 
 
 def logits(layers: Layers, x: Tensor) -> Tensor:

@@ -81,6 +81,7 @@ class Train(_Section):
     label_smoothing: Share = 0.0
     averaging: Share = 0.0
     max_norm: Annotated[float, Field(ge=0)] = 0.0
+    adversarial: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
     def _strict_is_for_float32_on_cpus(self) -> Self:

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from isoparam.budget import parameters_of
-from isoparam.mlp import Layers, backward, forward, initialise, layer_views, logits
+from isoparam.mlp import (
+    Layers,
+    deltas,
+    forward,
+    gradients,
+    initialise,
+    layer_views,
+    logits,
+)
+from isoparam.products import product
 from isoparam.randomness import generator
 from isoparam.softmax import cross_entropy
 
@@ -74,6 +83,7 @@ class Trainer:
         label_smoothing: share epsilon of the target that is spread over all classes, in [0, 1).
         averaging: decay beta of the moving average of the weights, in [0, 1); 0 for none.
         max_norm: greatest norm of the weights into a hidden unit, 0 for any.
+        adversarial: norm of the shift that makes each input harder, 0 for none.
         precision: dtype of the matrix products' operands; they add up in float32 anyway.
         device: where everything lives.
 
@@ -106,6 +116,7 @@ class Trainer:
         label_smoothing: float = 0.0,
         averaging: float = 0.0,
         max_norm: float = 0.0,
+        adversarial: float = 0.0,
         precision: Precision = "float32",
         device: torch.device | str = "cpu",
     ) -> None:
@@ -126,7 +137,7 @@ class Trainer:
         self._momentum, self._weight_decay = momentum, weight_decay
         self._input_noise, self._dropout = input_noise, dropout
         self._label_smoothing, self._averaging = label_smoothing, averaging
-        self._max_norm = max_norm
+        self._max_norm, self._adversarial = max_norm, adversarial
 
     def step(self, x: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
         """One step on the batch's mean loss, as of `torch.optim.SGD`.
@@ -134,6 +145,7 @@ class Trainer:
         With momentum mu: v <- mu v + g + lambda w, w <- w - eta v.
         With label smoothing the loss is the cross-entropy with (1 - epsilon) y + epsilon / C; with
         averaging, the average a <- b a + (1 - b) w follows, b = min(beta, t / (t + 9)) at step t.
+        Adversarial training replaces x by x + r g / |g|, with g the gradient of the loss by x.
 
         Args:
             x: (R, B, D), of `dtype`.
@@ -141,11 +153,18 @@ class Trainer:
             learning_rate: eta, 0 or more.
 
         Returns:
-            (R,), the mean cross-entropy before the update, in nats, with noise and dropout and
-            without smoothing.
+            (R,), the mean cross-entropy before the update, in nats, with noise, shift and dropout
+            and without smoothing.
+
+        Reference:
+            Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", 2015;
+            in the Euclidean norm as by Miyato, Maeda, Koyama and Ishii, "Virtual adversarial
+            training", 2018.
         """
         if self._input_noise:
             x = x + self._draw(x.shape, "normal_").mul_(self._input_noise).to(x.dtype)
+        if self._adversarial:
+            x = x + self._harder(x, labels)
         masks = []
         if self._dropout:
             keep = 1 - self._dropout
@@ -153,20 +172,13 @@ class Trainer:
                 uniform = self._draw((*labels.shape, weight.shape[-1]), "uniform_")
                 masks.append(uniform.lt_(keep).div_(keep).to(x.dtype))  # (R, B, fan-out)
         outputs = forward(self._factors, x, masks)
-        z = outputs[-1].to(self.flat.dtype)  # (R, B, C)
-        log_sum = torch.logsumexp(z, -1, keepdim=True)  # (R, B, 1)
-        target = labels[..., None]
-        loss = (log_sum - z.gather(-1, target)).mean((1, 2))  # (R,)
-        delta = (z - log_sum).exp_()
-        if self._label_smoothing:
-            delta.sub_(self._label_smoothing / delta.shape[-1])
-        share = delta.new_full((), self._label_smoothing - 1.0)
-        delta.scatter_add_(-1, target, share.expand_as(target))
-        delta.div_(x.shape[1])  # the gradient of the mean, p - y over B
-        gradients = backward(self._factors, x, outputs, delta.to(x.dtype), masks)
+        loss, delta = self._loss(outputs[-1], labels, self._label_smoothing)
+        delta.div_(x.shape[1])  # the gradient of the mean
+        by_outputs = deltas(self._factors, outputs, delta.to(x.dtype), masks)
+        found = gradients(x, outputs, by_outputs)
         torch._fused_sgd_(
             self._updated,
-            [gradient.to(self.flat.dtype) for gradient in _tensors(gradients)],
+            [gradient.to(self.flat.dtype) for gradient in _tensors(found)],
             self._momenta if self._momentum else [],
             lr=learning_rate,
             momentum=self._momentum,
@@ -183,12 +195,33 @@ class Trainer:
             decay = min(self._averaging, self.steps / (self.steps + 9))
             self.average.lerp_(self.flat, 1 - decay)
         self.round()
-        return loss
+        return loss.mean(1)
 
     def round(self) -> None:
         """Make the operands of the products anew, after `flat` has changed."""
         if self._rounded is not self.flat:
             self._rounded.copy_(self.flat)
+
+    def _loss(self, z: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        """Cross-entropy (R, B) without smoothing; gradient by the logits (R, B, C), p - y, with."""
+        z = z.to(self.flat.dtype)
+        log_sum = torch.logsumexp(z, -1, keepdim=True)  # (R, B, 1)
+        target = labels[..., None]
+        loss = (log_sum - z.gather(-1, target))[..., 0]
+        delta = (z - log_sum).exp_()
+        if smoothing:
+            delta.sub_(smoothing / delta.shape[-1])
+        share = delta.new_full((), smoothing - 1.0)
+        return loss, delta.scatter_add_(-1, target, share.expand_as(target))
+
+    def _harder(self, x: Tensor, labels: Tensor) -> Tensor:
+        """The shift (R, B, D) of each input up the slope of its loss."""
+        outputs = forward(self._factors, x)
+        _, delta = self._loss(outputs[-1], labels, smoothing=0.0)
+        first, *_ = deltas(self._factors, outputs, delta.to(x.dtype))
+        slope = product(first, self._factors[0][0].mT)  # (R, B, D)
+        least = torch.finfo(slope.dtype).tiny
+        return slope.mul_(self._adversarial / slope.norm(dim=-1, keepdim=True).clamp_(min=least))
 
     def _limit_norms(self) -> None:
         """Max-norm: shorten what is longer of the weights into each hidden unit."""
@@ -232,8 +265,8 @@ class Training:
         warmup: share of the steps in which the learning rate rises, in [0, 1).
         momentum: in [0, 1).
         weight_decay: 0 or more.
-        options: input_noise, dropout, label_smoothing, averaging, max_norm and precision as of
-            `Trainer`.
+        options: input_noise, dropout, label_smoothing, averaging, max_norm, adversarial and
+            precision as of `Trainer`.
 
     Attributes:
         history: one `Epoch` for each epoch so far.

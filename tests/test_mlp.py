@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from isoparam import mlp
 from isoparam.budget import parameters_of
-from isoparam.mlp import backward, forward, initialise, layer_views, logits
+from isoparam.mlp import deltas, forward, gradients, initialise, layer_views, logits
 
 # A correct draw fails at this level once in ten thousand seeds, and the seeds are fixed.
 LEVEL = 1e-4
@@ -68,6 +68,12 @@ def test_forward_is_that_of_plain_torch(flat, depth):
         assert torch.equal(z[replica], expected)
 
 
+def backward(layers, x, by_logits, masks=()):
+    """The gradients by all parameters, flattened, for that of the loss by the logits."""
+    outputs = forward(layers, x, masks)
+    return flattened(gradients(x, outputs, deltas(layers, outputs, by_logits, masks)))
+
+
 def flattened(gradients):
     """In the order of the flat tensor: each weight as (fan-out, fan-in), then its bias."""
     return torch.cat([tensor for w, b in gradients for tensor in (w.mT.flatten(1), b[:, 0])], 1)
@@ -84,11 +90,11 @@ def gradient_by_autograd(parameters, loss):
 def test_backward_gives_the_gradients_of_autograd(flat, depth):
     layers = layer_views(flat, sizes_of(depth))
     x, by_logits = whole((len(flat), B, 5), seed=1), whole((len(flat), B, 3), seed=2)
-    gradients = flattened(backward(layers, x, forward(layers, x), by_logits))
+    found = backward(layers, x, by_logits)
     for replica in range(len(flat)):
         parameters = plain_parameters(layers, replica)
         loss = (plain_forward(parameters, x[replica]) * by_logits[replica]).sum()
-        assert torch.equal(gradients[replica], gradient_by_autograd(parameters, loss))
+        assert torch.equal(found[replica], gradient_by_autograd(parameters, loss))
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.25])
@@ -98,15 +104,14 @@ def test_dropout_is_that_of_autograd(flat, depth, keep):
     layers = layer_views(flat, sizes)
     x, by_logits = whole((len(flat), B, 5), seed=1), whole((len(flat), B, 3), seed=2)
     masks = [(whole((len(flat), B, 4), seed=4 + k) > -1).double() / keep for k in range(depth)]
-    outputs = forward(layers, x, masks)
-    z = outputs[-1]
-    gradients = flattened(backward(layers, x, outputs, by_logits, masks))
+    z = forward(layers, x, masks)[-1]
+    found = backward(layers, x, by_logits, masks)
     for replica in range(len(flat)):
         parameters = plain_parameters(layers, replica)
         expected = plain_forward(parameters, x[replica], [mask[replica] for mask in masks])
         assert torch.equal(z[replica], expected)
         loss = (expected * by_logits[replica]).sum()
-        assert torch.equal(gradients[replica], gradient_by_autograd(parameters, loss))
+        assert torch.equal(found[replica], gradient_by_autograd(parameters, loss))
 
 
 def test_a_unit_at_exactly_zero_passes_no_gradient():
@@ -114,7 +119,7 @@ def test_a_unit_at_exactly_zero_passes_no_gradient():
     layers[1][0].fill_(1.0)
     x = torch.ones(1, B, 2, dtype=torch.float64)
     delta = torch.ones(1, B, 1, dtype=torch.float64)
-    gradient = flattened(backward(layers, x, forward(layers, x), delta))
+    gradient = backward(layers, x, delta)
     # Only the bias of the last layer sees the loss: B images with a delta of 1.
     assert gradient[0].tolist() == [0.0] * (parameters_of([2, 3, 1]) - 1) + [B]
 

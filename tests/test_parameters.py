@@ -27,6 +27,8 @@ STUDY = {
     "seeds": [0, 1],
     "train": {
         "device": "cpu",
+        "precision": "float32",
+        "strict": False,
         "epochs": 1,
         "batch_size": 32,
         "warmup": 0.2,
@@ -36,6 +38,8 @@ STUDY = {
         "dropout": 0.0,
         "label_smoothing": 0.0,
         "averaging": 0.0,
+        "max_norm": 0.0,
+        "adversarial": 0.0,
     },
     "models": {
         "L0": {"depth": 0},
@@ -109,13 +113,17 @@ def test_values_arrive_as_they_were_written():
 
 def test_what_has_a_default_may_be_left_out():
     document = changed(("data",), {"dataset": "mnist"})
-    for key in ("device", *REGULARISATION):
+    for key in ("device", "precision", "strict", *REGULARISATION):
         del document["train"][key]
     study = validate(document)
     assert all(getattr(study.train, key) == 0 for key in REGULARISATION)
     assert study.data.local is None
     assert study.data.mirrors == []
-    assert study.train.device == "cpu"
+    assert (study.train.device, study.train.precision, study.train.strict) == (
+        "cpu",
+        "float32",
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,6 +135,10 @@ def test_what_has_a_default_may_be_left_out():
         (("train", "warmup"), 0),
         (("train", "weight_decay"), 0),
         (("train", "device"), "cuda"),
+        (("train", "device"), "auto"),
+        (("train", "precision"), "bfloat16"),
+        (("train", "strict"), True),
+        (("train", "max_norm"), 2),
         (("tuning", "hidden", 0), 1),
         (("models", "L1", "width"), 1),
         (("models",), {"a-b_C9": {"depth": 0}}),
@@ -139,7 +151,25 @@ def test_values_at_the_edge_of_what_is_allowed_are_taken(path, value):
     assert isinstance(validate(changed(path, value)), Parameters)
 
 
-REGULARISATION = ("input_noise", "dropout", "label_smoothing", "averaging")
+@pytest.mark.parametrize(
+    ("device", "precision"), [("cuda", "float32"), ("auto", "float32"), ("cpu", "bfloat16")]
+)
+def test_strict_is_refused_where_it_cannot_be_kept(device, precision):
+    document = changed(("train", "strict"), True)
+    document["train"] |= {"device": device, "precision": precision}
+    message = f"^train: strict promises the same bits .* got {device} and {precision}$"
+    with pytest.raises(ValueError, match=message):
+        validate(document)
+
+
+REGULARISATION = (
+    "input_noise",
+    "dropout",
+    "label_smoothing",
+    "averaging",
+    "max_norm",
+    "adversarial",
+)
 TRAIN_NUMBERS = ("warmup", "momentum", "weight_decay", *REGULARISATION)
 WHOLE = (("budget",), ("train", "epochs"), ("train", "batch_size"), ("models", "L1", "width"))
 REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("tuning", "hidden", 0))
@@ -188,7 +218,9 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("tuning", "hidden", 0))
         (("data", "mirrors", 0), "ftp://example.org/", "got 'ftp://example.org/'"),
         (("data", "mirrors", 0), "https://a b/", "got 'https://a b/'"),
         (("data", "mirrors", 0), None, "string, got None"),
-        (("train", "device"), "gpu", "'cpu' or 'cuda', got 'gpu'"),
+        (("train", "device"), "gpu", "'auto', 'cpu' or 'cuda', got 'gpu'"),
+        (("train", "precision"), "float16", "'float32' or 'bfloat16', got 'float16'"),
+        (("train", "strict"), "yes", "boolean, got 'yes'"),
         # Values out of range.
         *((path, 0, "greater than or equal to 1, got 0") for path in WHOLE),
         *((path, -5, "greater than or equal to 1, got -5") for path in WHOLE),

@@ -150,7 +150,16 @@ REGULARISED = {
     "label_smoothing": 0.1,
     "averaging": 0.8,
     "max_norm": 1.2,
+    "adversarial": 0.7,
 }
+
+
+def plain_shift(flat, sizes, x, labels, own):
+    """Up the slope of each image's loss, by autograd; nowhere if it has none."""
+    leaf = x.clone().requires_grad_()
+    loss = functional.cross_entropy(plain_logits(flat, sizes, leaf), labels, reduction="sum")
+    (slope,) = torch.autograd.grad(loss, leaf)
+    return own.get("adversarial", 0.0) * functional.normalize(slope, eps=1e-300)
 
 
 @pytest.mark.parametrize("unit", [torch.float64], indirect=True)
@@ -176,6 +185,7 @@ def test_regularised_steps_are_those_of_the_plain_formulas(depth, names):
             h = x[replica]
             if noise:
                 h = h + noise * torch.empty_like(h).normal_(generator=stream)
+            h = h + plain_shift(flat[replica], sizes, h, labels[replica], own)
             masks = [
                 (torch.empty(size, width).uniform_(generator=stream) < 1 - dropout)
                 for width in sizes[1:-1]
