@@ -1,4 +1,7 @@
-"""Images and trained perceptrons as safetensors files; nothing is ever unpickled."""
+"""Images and trained perceptrons as safetensors files; nothing is ever unpickled.
+
+Each file has a digest of its content, so that not one flipped bit of it is taken for data.
+"""
 
 import json
 from functools import cache
@@ -9,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from isoparam.mlp import Layers
@@ -17,6 +20,9 @@ from isoparam.mnist import Images, normalise, pixel_statistics
 
 # One key for all metadata: safetensors writes several keys in an order that varies.
 _METADATA_KEY = "isoparam"
+
+# DVC hands out what is in its cache without a look at it, unless the file may be written to.
+_WAY_OUT = "delete it, run `chmod -R u+w .dvc/cache` (so that DVC checks its cache) and `dvc repro`"
 
 # What the metadata of a perceptron hold.
 METADATA = {"seed", "sizes", "mean", "deviation"}
@@ -36,7 +42,7 @@ class Perceptron(NamedTuple):
 
 def save_images(path: Path, images: Images) -> None:
     """Write one partition; the same images give the same bytes."""
-    save_file(images._asdict(), path)
+    _save(path, images._asdict(), {})
 
 
 def load_images(path: Path, inputs: int, classes: int) -> Images:
@@ -122,7 +128,7 @@ def save_perceptron(path: Path, layers: Layers, metadata: dict[str, Any]) -> Non
         # Linear layers and ReLUs alternate in the Sequential.
         tensors[f"{2 * index}.weight"] = weight[0].T.contiguous()  # (fan-out, fan-in)
         tensors[f"{2 * index}.bias"] = bias[0, 0].contiguous()  # (fan-out,)
-    save_file(tensors, path, metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    _save(path, tensors, metadata)
 
 
 def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
@@ -167,7 +173,7 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
 
 def save_state(path: Path, state: dict[str, Tensor]) -> None:
     """Write what a training needs to go on."""
-    save_file(state, path, metadata={_METADATA_KEY: json.dumps({"digest": _digest(state)})})
+    _save(path, state, {})
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
@@ -176,18 +182,22 @@ def load_state(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: if it is missing, or not to the last bit what was written.
     """
-    state, metadata = _load(path)
-    if metadata.get("digest") != _digest(state):
-        raise ValueError(f"{path} is damaged: delete it and run `dvc repro`")
+    state, _ = _load(path)
     return state
 
 
-def _digest(state: dict[str, Tensor]) -> str:
-    digest = sha256()
-    for name, tensor in sorted(state.items()):
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+    digest = sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    text = json.dumps(metadata | {"digest": _digest(tensors, metadata)}, sort_keys=True)
+    # Not by safetensors' save_file, to which a full disk is no OSError.
+    path.write_bytes(save(tensors, {_METADATA_KEY: text}))
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -198,7 +208,10 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run `dvc repro`, which makes it") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
-    if not isinstance(metadata, dict):
-        raise ValueError(f"{path} is damaged (its metadata are no mapping): delete it")  # noqa: TRY004
+        raise ValueError(f"{path} is damaged ({error}): {_WAY_OUT}") from None
+    digest = metadata.pop("digest", None) if isinstance(metadata, dict) else None
+    if digest is None:
+        raise ValueError(f"{path} has no digest, as all files of isoparam have: {_WAY_OUT}")
+    if digest != _digest(tensors, metadata):
+        raise ValueError(f"{path} is damaged (its digest is that of other content): {_WAY_OUT}")
     return tensors, metadata

@@ -41,7 +41,7 @@ def main(name: Annotated[str, typer.Argument(help="A model of params.yaml, such 
         loss, accuracy = evaluate(layers, x, labels)
         losses.append(loss.item())
         accuracies.append(accuracy.item())
-    history = support.read_csv(MODELS / name / "history.csv", HISTORY)
+    history = support.read_csv(support.as_recorded(MODELS / name) / "history.csv", HISTORY)
     last = history[history["epoch"] == history["epoch"].max()]
     parameters = count_parameters(*shape)
     metrics = {

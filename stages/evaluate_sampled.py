@@ -14,7 +14,7 @@ from stages import support
 
 TEST = Path("data/split/test.safetensors")
 SAMPLED = Path("models/sampled")
-INSTANCE = Path("models/instance/history.csv")
+INSTANCE = Path("models/instance")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 
@@ -51,7 +51,9 @@ def main() -> None:
     support.write_json(METRICS / "sampled.json", metrics)
     support.write_csv(PLOTS / "sampled.csv", _table(metrics))
 
-    history = support.read_csv(INSTANCE, ("run", "epoch", "loss", "accuracy"))
+    history = support.read_csv(
+        support.as_recorded(INSTANCE) / "history.csv", ("run", "epoch", "loss", "accuracy")
+    )
     metrics = {}
     for name, instance in params.instance.runs.items():
         last = history[history["run"] == name].iloc[-1]

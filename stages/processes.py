@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -17,7 +18,7 @@ import typer
 from stages import support
 
 if TYPE_CHECKING:
-    from multiprocessing.queues import SimpleQueue
+    from multiprocessing.connection import Connection
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -35,7 +36,7 @@ Workers = Annotated[
 ]
 
 # What a process gets from its parent at the start: where to report its progress.
-_worker: dict[str, "SimpleQueue[str | None]"] = {}
+_worker: dict[str, "Connection"] = {}
 
 
 def run_all(
@@ -66,13 +67,15 @@ def run_all(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    reports: SimpleQueue[str | None] = context.SimpleQueue()
-    listener = Thread(target=lambda: [advance(text) for text in iter(reports.get, None)])
+    # All write to one pipe without a lock, which a process that is killed would keep; the kernel
+    # does not mix writes as short as these.
+    reader, writer = context.Pipe(duplex=False)
+    listener = Thread(target=_listen, args=(reader, advance))
     listener.start()
     count = min(workers or support.available_cores(), len(jobs))
     results: dict[int, Result] = {}
     try:
-        with ProcessPoolExecutor(count, context, _start, (reports,)) as pool:
+        with ProcessPoolExecutor(count, context, _start, (writer,)) as pool:
             running: dict[Future[Result | None], int] = {
                 pool.submit(_call, work, job): index for index, job in enumerate(jobs)
             }
@@ -91,12 +94,18 @@ def run_all(
     except BrokenProcessPool:
         raise ValueError("a training process was killed; was there enough memory?") from None
     finally:
-        reports.put(None)
+        writer.close()  # the last copy, now that the processes have ended
         listener.join()
     return [results[index] for index in range(len(jobs))]
 
 
-def _start(reports: "SimpleQueue[str | None]") -> None:
+def _listen(reader: "Connection", advance: Report) -> None:
+    with reader, suppress(EOFError):
+        while True:
+            advance(reader.recv())
+
+
+def _start(reports: "Connection") -> None:
     import torch
 
     _worker["reports"] = reports
@@ -114,4 +123,4 @@ def _end_with_parent() -> None:
 
 
 def _call(work: Callable[[Job, Report], Result | None], job: Job) -> Result | None:
-    return work(job, _worker["reports"].put)
+    return work(job, _worker["reports"].send)

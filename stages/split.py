@@ -9,7 +9,8 @@ from isoparam.mnist import Images, parse_idx, partition, split
 from isoparam.parameters import SHAPES
 from stages import support
 
-RAW = Path("data/raw/MNIST/raw")
+DOWNLOADED = Path("data/raw")
+RAW = DOWNLOADED / "MNIST/raw"
 OUT = Path("data/split")
 
 
@@ -17,6 +18,7 @@ def main() -> None:
     """Split data/raw into data/split/{train,validation,test}.safetensors."""
     params = support.read_params()
     inputs, classes = SHAPES[params.data.dataset]
+    support.as_recorded(DOWNLOADED)
     train, validation = split(_read_partition("train", inputs, classes))
     parts = {
         "train": train,

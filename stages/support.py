@@ -7,7 +7,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import md5
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ STRICT = {
 
 PARAMETERS = Path("params.yaml")
 LEARNING_RATES = Path("learning_rates.yaml")
+LOCK = Path("dvc.lock")
 
 
 def read_params() -> Parameters:
@@ -98,17 +100,61 @@ def find_model(models: dict[str, Model], name: str) -> Model:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write a file or a folder to, which becomes `path` when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary name to write a file or a folder to, which becomes `path` when all went well.
+
+    Raises:
+        ValueError: if the system refuses, as on a full disk or in a read-only folder.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    _remove(partial)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
         yield partial
         if path.is_dir():
             _remove(path)
         partial.replace(path)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written: {error.strerror or error}; "
+            "see to that and run `dvc repro`, which goes on from here"
+        ) from None
     finally:
-        _remove(partial)
+        with suppress(OSError):  # the first error is the one to tell
+            _remove(partial)
+
+
+def as_recorded(path: Path) -> Path:
+    """An output of an earlier stage, found to be what dvc.lock says, for DVC does not look.
+
+    It hands out what is in its cache unseen, though a disk may have flipped bits of it. A stage
+    that is run by hand takes what is there.
+
+    Args:
+        path: a file or folder that dvc.lock may list as an output.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    if "DVC_STAGE" not in os.environ or not path.exists() or not LOCK.exists():
+        return path
+    stages = YAML(typ="safe").load(_read_text(LOCK)).get("stages", {}).values()
+    outs = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    found = _md5_of(path)
+    if (expected := outs.get(path.as_posix(), found)) != found:
+        raise ValueError(
+            f"{path} is damaged (its MD5 is {found}, in {LOCK} {expected}): delete it, "
+            "run `chmod -R u+w .dvc/cache` (so that DVC checks its cache) and `dvc repro`"
+        )
+    return path
+
+
+def _md5_of(path: Path) -> str:
+    """As DVC reckons it: of a folder, that of a list of its files."""
+    if path.is_file():
+        return md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    names = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
+    content = [{"md5": _md5_of(path / name), "relpath": name} for name in names]
+    return md5(json.dumps(content).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -190,7 +236,10 @@ def run(main: Callable[..., None]) -> None:
     try:
         app()
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError):  # without the number that Python puts first
+            text = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or text
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -1156,7 +1156,7 @@ def test_each_command_explains_itself(name, run, monkeypatch):
     [
         (ValueError("one fault"), "error: one fault\n"),
         (ValueError("one fault\nanother"), "error: one fault\nanother\n"),
-        (FileNotFoundError(2, "No such file", "name"), "error: [Errno 2] No such file: 'name'\n"),
+        (FileNotFoundError(2, "No such file", "name"), "error: name: No such file\n"),
     ],
 )
 def test_a_command_prints_the_sentence_and_fails(error, printed, run):
