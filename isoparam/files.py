@@ -160,7 +160,7 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
             or not weight.is_floating_point()
         ):
             raise ValueError(f"{path} does not hold a perceptron of sizes {sizes}")
-        layers.append((weight.T.contiguous()[None], bias[None, None]))
+        layers.append((weight.T[None], bias[None, None]))
     if tensors:
         raise ValueError(f"{path} does not hold a perceptron of sizes {sizes} alone")
     if set(metadata) != METADATA:

@@ -81,7 +81,8 @@ def run_all(
             }
             try:
                 while running:
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    done = wait(running, return_when=FIRST_COMPLETED).done
+                    for future in [future for future in running if future in done]:  # in order
                         index = running.pop(future)
                         result = future.result()
                         if result is None:
