@@ -15,6 +15,7 @@ from stages import support
 CHANGES: dict[tuple[str, ...], Any] = {
     ("data", "dataset"): "digits",
     ("budget",): 9610,  # one hidden layer of 128
+    ("seeds",): [0, 1, 2],
     ("train", "epochs"): 20,
     ("train", "batch_size"): 32,
 }
