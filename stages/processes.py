@@ -124,4 +124,12 @@ def _end_with_parent() -> None:
 
 
 def _call(work: Callable[[Job, Report], Result | None], job: Job) -> Result | None:
-    return work(job, _worker["reports"].send)
+    try:
+        return work(job, _worker["reports"].send)
+    except (MemoryError, RuntimeError) as error:  # torch has no class of its own for it on a CPU
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"there is not enough memory ({reason}): lower the width, batch_size or the workers"
+        ) from None

@@ -17,7 +17,7 @@ import pandas as pd
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 
 from isoparam.parameters import LearningRates, Model, Parameters, Schema, validate
 
@@ -62,8 +62,8 @@ def _read_yaml(path: Path, schema: type[Schema]) -> Schema:
     text = _read_text(path)
     try:
         document = YAML(typ="safe").load(text)
-    except (YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # noqa: BLE001 (besides YAMLError, whatever a tag makes it trip over)
+        reason = " ".join(f"{error or type(error).__name__}".split())
         raise ValueError(f"{path} is not valid YAML: {reason}") from None
     try:
         return validate(document, schema)

@@ -39,6 +39,30 @@ def test_an_error_of_a_job_is_raised():
         processes.run_all(fail, [1], workers=1, advance=lambda _: None, preload=[])
 
 
+def ask_for_too_much(_, report):
+    import torch
+
+    return report("") or torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def stumble(_, report):
+    raise RuntimeError(report("") or "a mistake in the code")
+
+
+@pytest.mark.parametrize(
+    ("work", "error", "message"),
+    [
+        (ask_for_too_much, ValueError, "not enough memory .*: lower the width"),
+        (stumble, RuntimeError, "a mistake in the code"),
+    ],
+)
+def test_too_little_memory_is_told_and_mistakes_in_the_code_are_not_taken_for_it(
+    work, error, message
+):
+    with pytest.raises(error, match=message):
+        processes.run_all(work, [1], workers=1, advance=lambda _: None, preload=[])
+
+
 def count_down(path, report):
     """Three parts, which share a file."""
     left = int(path.read_text()) - 1
