@@ -4,6 +4,7 @@ The gradients are derived, not traced, and sparse for the weight: neither time n
 training step grows with C.
 """
 
+import math
 from typing import get_args
 
 import torch
@@ -97,8 +98,11 @@ def sampled_linear_cross_entropy(
     if validate:
         check_classes("target", target, len(linear_weight), valid)
         check_classes("samples.ids", samples.ids, len(linear_weight))
-    # An ignored example borrows a sampled row, so that its zero gradient touches no other row.
-    target = torch.where(valid, target, samples.ids[..., 0])
+    # A GPU would have to wait for the answer.
+    some_ignored = target.is_cuda or not bool(valid.all())
+    if some_ignored:
+        # An ignored example borrows a sampled row, so that its zero gradient touches no other row.
+        target = torch.where(valid, target, samples.ids[..., 0])
     sampled_offset, target_offset = log_weights(samples, weighting)
     with torch.autocast(input.device.type, enabled=False):
         loss = SampledCrossEntropy.apply(
@@ -112,10 +116,12 @@ def sampled_linear_cross_entropy(
             mask_hits,
             sparse,
         )  # (B,)
-    if validate and not bool(loss.isfinite().all()):
+    if validate and not math.isfinite(loss.detach().sum()) and not bool(loss.isfinite().all()):
         rows = torch.cat([samples.ids.flatten(), target])
         bias_rows = None if linear_bias is None else linear_bias[rows]
         raise_not_finite(input, linear_weight[rows], bias_rows, samples)
+    if not some_ignored:
+        return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
     loss = torch.where(valid, loss, 0.0)
     if reduction == "none":
         return loss
