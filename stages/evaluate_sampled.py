@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from isoparam.files import load_images, load_perceptron
 from isoparam.mnist import normalise
@@ -30,6 +31,7 @@ def main() -> None:
     shape = SHAPES[params.data.dataset]
     images = load_images(TEST, *shape)
     labels = images.labels.long()
+    inputs: dict[tuple[Any, Any], Tensor] = {}  # by what they are normalised with: one for all
     metrics: dict[str, Any] = {}
     for name, run in params.sampled.runs.items():
         figures: list[tuple[float, ...]] = []
@@ -37,8 +39,11 @@ def main() -> None:
             layers, metadata = load_perceptron(
                 SAMPLED / name / f"seed-{seed}.safetensors", list(shape)
             )
-            x = normalise(images.images, metadata["mean"], metadata["deviation"])
-            figures.append(tuple(value.item() for value in evaluate(layers, x, labels)))
+            statistics = metadata["mean"], metadata["deviation"]
+            if statistics not in inputs:
+                inputs[statistics] = normalise(images.images, *statistics)
+            result = evaluate(layers, inputs[statistics], labels)
+            figures.append(tuple(value.item() for value in result))
         losses, accuracies = (list(column) for column in zip(*figures, strict=True))
         metrics[name] = {
             "weighting": run.weighting,
