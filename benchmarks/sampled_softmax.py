@@ -37,7 +37,7 @@ from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
 from isoparam.products import product
-from isoparam.sampled_softmax import sampled_linear_cross_entropy
+from isoparam.sampled_softmax import descend, sampled_linear_cross_entropy
 from isoparam.samplers import UniformSampler
 
 OURS, FLOOR, FULL, TENSORFLOW = "isoparam", "floor", "full cross-entropy", "TensorFlow"
@@ -70,7 +70,6 @@ Timer = Callable[[], tuple[float, float]]
 def isoparam_step(problem: Problem) -> Step:
     x, weight, K = problem
     sampler = UniformSampler(len(weight))
-    optimizer = torch.optim.SGD([weight], lr=LEARNING_RATE)
     # The check of the values would have a GPU wait for each step.
     validate = not x.is_cuda
 
@@ -79,8 +78,8 @@ def isoparam_step(problem: Problem) -> Step:
         samples = sampler.sample(K, target)
         loss = sampled_linear_cross_entropy(x, weight, target, samples, validate=validate)
         loss.backward()
-        optimizer.step()
-        weight.grad = x.grad = None
+        descend(weight, LEARNING_RATE)
+        x.grad = None
 
     return step
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from isoparam.products import product
 from isoparam.randomness import generator as random_stream
 from isoparam.sampled_linear import Evaluation, Weighting
-from isoparam.sampled_softmax import sampled_linear_cross_entropy
+from isoparam.sampled_softmax import descend, sampled_linear_cross_entropy
 from isoparam.samplers import LogUniformSampler, Sampler, UniformSampler, UnigramSampler
 from isoparam.training import DivergenceError, learning_rate_at
 from isoparam.views import Views
@@ -212,10 +212,8 @@ def train_instances(
                     weighting=weighting,
                     validate=False,
                 ).backward()
+                descend(classes, rate * class_rate)
             _descend(network, velocities, rate, momentum)
-            if classes.grad is not None:
-                classes.data.add_(classes.grad, alpha=-rate * class_rate)  # its rows alone
-                classes.grad = None
         text = ""
         if epoch in at:
             history.append(probe.evaluate(network, classes.detach(), epoch))

@@ -128,6 +128,48 @@ def sampled_linear_cross_entropy(
     return loss.sum() if reduction == "sum" else loss.sum() / valid.sum()
 
 
+def descend(weight: Tensor, rate: float) -> None:
+    """Take a step of plain gradient descent on the rows of a sparse gradient, and use it up.
+
+        w <- w - rate * gradient
+
+    What `torch.optim.SGD` and `zero_grad` do, on a CPU in about half of their time.
+
+    Args:
+        weight: A leaf whose `grad` is sparse, such as `sampled_linear_cross_entropy` leaves it;
+            None afterwards.
+        rate: The learning rate.
+
+    Raises:
+        ValueError: If there is no gradient, or it is not sparse.
+
+    Example:
+        >>> x, W = torch.ones(1, 2), torch.zeros(4, 2, requires_grad=True)
+        >>> target = torch.tensor([1])
+        >>> samples = UniformSampler(4, replacement=False).sample(4, target)
+        >>> sampled_linear_cross_entropy(x, W, target, samples).backward()
+        >>> descend(W, 1.0)
+        >>> W.detach()[:, 0]
+        tensor([-0.2500,  0.7500, -0.2500, -0.2500])
+
+    """
+    gradient = weight.grad
+    if gradient is None or not gradient.is_sparse:
+        raise ValueError(
+            f"weight.grad must be sparse, got {'None' if gradient is None else gradient.layout}; "
+            "call backward of a loss with sparse=True first"
+        )
+    weight.grad = None
+    with torch.no_grad():
+        if weight.is_cuda:
+            weight.add_(gradient, alpha=-rate)
+            return
+        rows, values = gradient._indices()[0], gradient._values()  # noqa: SLF001 (with repeats)
+        index = rows if values.dim() == 1 else rows[:, None].expand_as(values)
+        # The fastest of PyTorch's ways to add rows; they are few, so a pass to scale them is cheap.
+        weight.scatter_add_(0, index, values.mul_(-rate))
+
+
 class SampledLinearCrossEntropyLoss(nn.Module):
     """A linear classifier with its loss: sampled in training, exact in evaluation.
 

@@ -1,10 +1,9 @@
 """Stage evaluate_sampled: what training on sampled classes came to, as tables and metrics."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from torch import Tensor
 
 from isoparam.files import load_images, load_perceptron
 from isoparam.mnist import normalise
@@ -12,6 +11,9 @@ from isoparam.parameters import SHAPES
 from isoparam.statistics import estimate
 from isoparam.training import evaluate
 from stages import support
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEST = Path("data/split/test.safetensors")
 SAMPLED = Path("models/sampled")
