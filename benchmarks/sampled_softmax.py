@@ -36,7 +36,8 @@ import typer
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
-from isoparam.sampled_softmax import sampled_linear_cross_entropy
+from isoparam.products import product
+from isoparam.sampled_softmax import descend, sampled_linear_cross_entropy
 from isoparam.samplers import UniformSampler
 
 OURS, FLOOR, FULL, TENSORFLOW = "isoparam", "floor", "full cross-entropy", "TensorFlow"
@@ -69,7 +70,6 @@ Timer = Callable[[], tuple[float, float]]
 def isoparam_step(problem: Problem) -> Step:
     x, weight, K = problem
     sampler = UniformSampler(len(weight))
-    optimizer = torch.optim.SGD([weight], lr=LEARNING_RATE)
     # The check of the values would have a GPU wait for each step.
     validate = not x.is_cuda
 
@@ -78,26 +78,25 @@ def isoparam_step(problem: Problem) -> Step:
         samples = sampler.sample(K, target)
         loss = sampled_linear_cross_entropy(x, weight, target, samples, validate=validate)
         loss.backward()
-        optimizer.step()
-        weight.grad = x.grad = None
+        descend(weight, LEARNING_RATE)
+        x.grad = None
 
     return step
 
 
 def floor_step(problem: Problem) -> Step:
-    """Only what no sampled step can do without, into memory that is already there."""
+    """Only what no sampled step can do without, by the fastest products at hand."""
     x, weight, K = problem[0].detach(), problem.weight.detach(), problem.samples
     B, d = x.shape
     rows = x.new_empty(K + B, d)
-    logits, grad_x = x.new_empty(B, K), x.new_empty(B, d)
-    grad_rows, zeros = x.new_empty(K, d), x.new_zeros(K + B, d)
+    zeros = x.new_zeros(K + B, d)
 
     def step() -> None:
         ids = torch.randint(len(weight), (K + B,), device=x.device)
         torch.index_select(weight, 0, ids, out=rows)
-        torch.mm(x, rows[:K].t(), out=logits)
-        torch.mm(logits, rows[:K], out=grad_x)
-        torch.mm(logits.t(), x, out=grad_rows)
+        logits = product(x[None], rows[None, :K].mT)
+        product(logits, rows[None, :K])
+        product(logits.mT, x[None])
         # Zeros, so that the weight that all share stays as it is. scatter_add_ is the fastest of
         # PyTorch's ways to add rows, all of which add zeros as slowly as other numbers.
         weight.scatter_add_(0, ids[:, None].expand(-1, d), zeros)

@@ -6,14 +6,15 @@ sampled softmax saves.
 
 from collections.abc import Callable
 from math import isfinite
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from isoparam.products import product
 from isoparam.randomness import generator as random_stream
 from isoparam.sampled_linear import Evaluation, Weighting
-from isoparam.sampled_softmax import sampled_linear_cross_entropy
+from isoparam.sampled_softmax import descend, sampled_linear_cross_entropy
 from isoparam.samplers import LogUniformSampler, Sampler, UniformSampler, UnigramSampler
 from isoparam.training import DivergenceError, learning_rate_at
 from isoparam.views import Views
@@ -23,6 +24,26 @@ _ORDER, _WEIGHTS, _SAMPLES, _VIEWS, _PROBE = range(5)
 
 # How often the images are drawn: each once an epoch, or by Zipf's law.
 Law = Literal["uniform", "zipf"]
+
+
+class _Product(torch.autograd.Function):
+    """x W^T by the fastest product at hand, with its derived gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product(x[None], weight.T[None])[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad_x = product(grad[None], weight[None])[0] if ctx.needs_input_grad[0] else None
+        return grad_x, product(grad.T[None], x[None])[0]
+
+
+class _Linear(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return _Product.apply(input, self.weight)
 
 
 def encoder(inputs: int, hidden: int, features: int, generator: torch.Generator) -> nn.Sequential:
@@ -45,10 +66,10 @@ def encoder(inputs: int, hidden: int, features: int, generator: torch.Generator)
         torch.Size([5, 8])
     """
     network = nn.Sequential(
-        nn.Linear(inputs, hidden, bias=False),
+        _Linear(inputs, hidden, bias=False),
         nn.BatchNorm1d(hidden),
         nn.ReLU(),
-        nn.Linear(hidden, features, bias=False),
+        _Linear(hidden, features, bias=False),
         nn.BatchNorm1d(features, affine=False),
     )
     for layer in (network[0], network[3]):
@@ -92,7 +113,7 @@ class Probe:
         with torch.no_grad():
             # Blocks, since all logits at once are a gigabyte.
             for ids, views in zip(self.ids.split(250), self.views.split(250), strict=True):
-                logits = network(views) @ weight.T  # (250, C)
+                logits = product(network(views)[None], weight.T[None])[0]  # (250, C)
                 top, best = logits.max(1)
                 margin = top - logits.gather(1, ids[:, None])[:, 0]  # (250,)
                 # The largest probability is 1 / sum_j e^{z_j - top}: with a softmax in place this
@@ -165,8 +186,10 @@ def train_instances(
     order, weights, draws, noise = (random_stream(seed, stream) for stream in range(_PROBE))
     network = encoder(views.inputs, hidden, features, weights)
     classes = nn.Parameter(torch.zeros(count, features))
+    if weighting == "full":
+        # The layout in which the whole gradient comes; sampled rows are faster to read as rows.
+        classes = nn.Parameter(torch.zeros(features, count).T)
     sampler = _sampler(count, law, exponent)
-    logits = torch.empty(batch_size if weighting == "full" else 0, count)
     velocities = [torch.zeros_like(parameter) for parameter in network.parameters()]
     batches, history = count // batch_size, []
     at = {-(-epochs * k // evaluations) for k in range(1, evaluations + 1)}
@@ -179,9 +202,7 @@ def train_instances(
             target = images[index * batch_size : (index + 1) * batch_size]  # (B,)
             x = network(views(target, noise))  # (B, features)
             if weighting == "full":
-                x.backward(
-                    _full_step(x.detach(), classes.detach(), target, logits, rate * class_rate)
-                )
+                x.backward(_full_step(x.detach(), classes.detach(), target, rate * class_rate))
             else:
                 sampled_linear_cross_entropy(
                     x,
@@ -191,10 +212,8 @@ def train_instances(
                     weighting=weighting,
                     validate=False,
                 ).backward()
+                descend(classes, rate * class_rate)
             _descend(network, velocities, rate, momentum)
-            if classes.grad is not None:
-                classes.data.add_(classes.grad, alpha=-rate * class_rate)  # its rows alone
-                classes.grad = None
         text = ""
         if epoch in at:
             history.append(probe.evaluate(network, classes.detach(), epoch))
@@ -208,16 +227,17 @@ def train_instances(
     return history
 
 
-def _full_step(x: Tensor, weight: Tensor, target: Tensor, logits: Tensor, rate: float) -> Tensor:
+def _full_step(x: Tensor, weight: Tensor, target: Tensor, rate: float) -> Tensor:
     """One step of the classes under the full softmax; the gradient of the mean loss by x.
 
     The derived gradient p - y, in place: with C = 50,000 what costs is memory as much as products.
     """
-    torch.mm(x, weight.T, out=logits)  # (B, C)
+    logits = product(x[None], weight.T[None])[0]  # (B, C)
     delta = torch.softmax(logits, 1, out=logits)
     delta[torch.arange(len(x)), target] -= 1.0
-    gradient = delta @ weight / len(x)  # (B, features)
-    weight.addmm_(delta.T, x, alpha=-rate / len(x))
+    gradient = product(delta[None], weight[None])[0] / len(x)  # (B, features)
+    # So rather than delta^T x, since a left factor that is not contiguous is copied first.
+    weight.add_(product(x.T[None], delta[None])[0].T, alpha=-rate / len(x))
     return gradient
 
 

@@ -86,7 +86,7 @@ def check_classes(name: str, ids: Tensor, num_classes: int, valid: Tensor | None
     if ids.numel() == 0:
         return
     low, high = ids.aminmax()
-    if low >= 0 and high < num_classes:
+    if int(low) >= 0 and int(high) < num_classes:
         return
     wrong = (ids < 0) | (ids >= num_classes)
     if valid is not None:

@@ -3,12 +3,13 @@
 The weight's gradient is sparse: it has a row for each sample and each target, repeats included.
 """
 
-import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from isoparam.products import product
 
 
 class SampledCrossEntropy(torch.autograd.Function):
@@ -43,30 +44,30 @@ class SampledCrossEntropy(torch.autograd.Function):
         rows = torch.cat([ids.flatten(), target])  # (n + B,), n = K or B * K
         weight_rows = linear_weight.index_select(0, rows).to(dtype)  # (n + B, d)
         x = input.to(dtype)
-        sampled_offset, target_offset = sampled_offset.to(dtype), target_offset.to(dtype)
+        # The lowest number stands for -inf: a row without negatives is then like any other, with a
+        # loss of 0, and not NaN.
+        lowest = torch.finfo(dtype).min
+        sampled_offset = sampled_offset.to(dtype).clamp(min=lowest)
+        target_offset = target_offset.to(dtype)
         if linear_bias is not None:
             bias_rows = linear_bias.index_select(0, rows).to(dtype)
             sampled_offset = sampled_offset + bias_rows[:n].view_as(ids)
             target_offset = target_offset + bias_rows[n:]
-        s_c = torch.linalg.vecdot(x, weight_rows[n:]) + target_offset  # (B,)
+        s_c = torch.linalg.vecdot(x, weight_rows[n:]).add_(target_offset)  # (B,)
         if ids.dim() == 1:
-            s = torch.addmm(sampled_offset, x, weight_rows[:n].t())  # (B, K)
+            s = _multiply(x, weight_rows[:n].t(), sampled_offset)  # (B, K)
         else:
             w = weight_rows[:n].view(*ids.shape, -1)  # (B, K, d)
             s = torch.bmm(w, x[:, :, None])[:, :, 0] + sampled_offset  # (B, K)
         if mask_hits:
-            _mask_hits(s, ids, target)
+            _mask_hits(s, ids, target, lowest)
         top = s.amax(1)  # (B,)
-        empty = top.isneginf()
-        # softmax([-inf, ...]) is NaN. Any finite logit will do where the row's factor is 0.
-        s[:, 0].masked_fill_(empty, 0.0)
-        p = s.softmax(1)
+        p = torch.softmax(s, 1, out=s)
         # The largest of P is 1 / sum_k e^{s_k - top}, which spares a second sum of exponentials.
-        log_negatives = (top - p.amax(1).log()).masked_fill_(empty, -math.inf)  # (B,)
-        margin = s_c - log_negatives  # (B,)
-        ctx.save_for_backward(x, weight_rows, p, margin.neg().sigmoid_(), rows)
+        margin = top.sub_(s_c).sub_(p.amax(1).log_())  # (B,), logsumexp_k s_k - s_c
+        ctx.save_for_backward(x, weight_rows, p, margin, rows)
         ctx.like = input.dtype, linear_weight.shape, linear_weight.dtype, sparse
-        return -F.logsigmoid(margin)
+        return F.softplus(margin, threshold=40)  # 1 + e^-40 is 1 in float64 too
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
@@ -76,16 +77,16 @@ class SampledCrossEntropy(torch.autograd.Function):
                 "the sampled softmax has no second derivative; for create_graph=True use "
                 "sampled_linear_cross_entropy_reference"
             )
-        x, weight_rows, p, miss, rows = ctx.saved_tensors
+        x, weight_rows, p, margin, rows = ctx.saved_tensors
         input_dtype, shape, weight_dtype, sparse = ctx.like
         n = weight_rows.shape[0] - x.shape[0]
         shared = n == p.shape[1]
         sampled_rows = weight_rows[:n]  # (n, d)
-        g = (grad_loss * miss)[:, None]  # (B, 1)
+        g = margin.sigmoid().mul_(grad_loss)[:, None]  # (B, 1)
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             if shared:
-                grad_input = p @ sampled_rows  # (B, d)
+                grad_input = _multiply(p, sampled_rows)  # (B, d)
             else:
                 grad_input = torch.bmm(p[:, None], sampled_rows.view(*p.shape, -1))[:, 0]
             grad_input = grad_input.sub_(weight_rows[n:]).mul_(g).to(input_dtype)
@@ -93,7 +94,7 @@ class SampledCrossEntropy(torch.autograd.Function):
             values = torch.empty_like(weight_rows)  # (n + B, d)
             gx = g * x
             if shared:
-                torch.mm(p.t(), gx, out=values[:n])
+                values[:n] = _multiply(p.t(), gx)
             else:
                 torch.mul(p[:, :, None], gx[:, None], out=values[:n].view(*p.shape, -1))
             torch.neg(gx, out=values[n:])
@@ -105,16 +106,22 @@ class SampledCrossEntropy(torch.autograd.Function):
         return grad_input, grad_weight, grad_bias, None, None, None, None, None, None
 
 
-def _mask_hits(s: Tensor, ids: Tensor, target: Tensor) -> None:
+def _multiply(a: Tensor, b: Tensor, offset: Tensor | None = None) -> Tensor:
+    if offset is None or offset.dim() == 1:
+        return product(a[None], b[None], None if offset is None else offset[None, None])[0]
+    return product(a[None], b[None])[0].add_(offset)
+
+
+def _mask_hits(s: Tensor, ids: Tensor, target: Tensor, value: float) -> None:
     if ids.dim() == 1 and not ids.is_cuda:
         # Few rows have a hit when there are many classes, and sorting the ids finds them for less
         # than it costs to compare all. A GPU would have to wait for their number.
         ordered = ids.sort().values
         nearest = ordered[torch.searchsorted(ordered, target).clamp_(max=len(ids) - 1)]  # (B,)
         hit = (nearest == target).nonzero()[:, 0]  # the rows with a hit
-        s[hit] = s[hit].masked_fill(ids == target[hit, None], -math.inf)
+        s[hit] = s[hit].masked_fill(ids == target[hit, None], value)
     else:
-        s.masked_fill_(ids == target[:, None], -math.inf)
+        s.masked_fill_(ids == target[:, None], value)
 
 
 def _rows_to_gradient(rows: Tensor, values: Tensor, shape: torch.Size, sparse: bool) -> Tensor:

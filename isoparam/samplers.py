@@ -134,15 +134,15 @@ class Sampler(ABC):
         rows = target.shape[0] if per_example else 1
         target_log_probs = self.log_probs(target.clamp(0, C - 1))  # (B,)
         if self.replacement:
-            ids = self._draw((rows, K), device, generator)  # (B, K) or (1, K)
-            log_probs = self.log_probs(ids)
+            ids = self._draw((rows, K) if per_example else (K,), device, generator)
+            log_probs = self.log_probs(ids)  # (B, K) or (K,)
             counts = log_probs + math.log(K)
             target_counts = target_log_probs + math.log(K)
-        else:
-            ids, time = self._draw_distinct(rows, K, device, generator)  # (rows, K), (rows, 1)
-            log_probs = self.log_probs(ids)
-            counts = self._log_inclusion(log_probs, time, K)
-            target_counts = self._log_inclusion(target_log_probs, time[:, 0], K)
+            return Samples(ids, log_probs, counts, target_counts)
+        ids, time = self._draw_distinct(rows, K, device, generator)  # (rows, K), (rows, 1)
+        log_probs = self.log_probs(ids)
+        counts = self._log_inclusion(log_probs, time, K)
+        target_counts = self._log_inclusion(target_log_probs, time[:, 0], K)
         if not per_example:
             ids, log_probs, counts = ids[0], log_probs[0], counts[0]  # (K,)
         return Samples(ids, log_probs, counts, target_counts)

@@ -1,7 +1,7 @@
 """Stage evaluate_sampled: what training on sampled classes came to, as tables and metrics."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -11,6 +11,9 @@ from isoparam.parameters import SHAPES
 from isoparam.statistics import estimate
 from isoparam.training import evaluate
 from stages import support
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEST = Path("data/split/test.safetensors")
 SAMPLED = Path("models/sampled")
@@ -30,6 +33,7 @@ def main() -> None:
     shape = SHAPES[params.data.dataset]
     images = load_images(TEST, *shape)
     labels = images.labels.long()
+    inputs: dict[tuple[Any, Any], Tensor] = {}  # by what they are normalised with: one for all
     metrics: dict[str, Any] = {}
     for name, run in params.sampled.runs.items():
         figures: list[tuple[float, ...]] = []
@@ -37,8 +41,11 @@ def main() -> None:
             layers, metadata = load_perceptron(
                 SAMPLED / name / f"seed-{seed}.safetensors", list(shape)
             )
-            x = normalise(images.images, metadata["mean"], metadata["deviation"])
-            figures.append(tuple(value.item() for value in evaluate(layers, x, labels)))
+            statistics = metadata["mean"], metadata["deviation"]
+            if statistics not in inputs:
+                inputs[statistics] = normalise(images.images, *statistics)
+            result = evaluate(layers, inputs[statistics], labels)
+            figures.append(tuple(value.item() for value in result))
         losses, accuracies = (list(column) for column in zip(*figures, strict=True))
         metrics[name] = {
             "weighting": run.weighting,

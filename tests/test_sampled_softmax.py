@@ -24,7 +24,11 @@ from isoparam.sampled_reference import (
     sampled_cross_entropy,
     sampled_linear_cross_entropy_reference,
 )
-from isoparam.sampled_softmax import SampledLinearCrossEntropyLoss, sampled_linear_cross_entropy
+from isoparam.sampled_softmax import (
+    SampledLinearCrossEntropyLoss,
+    descend,
+    sampled_linear_cross_entropy,
+)
 from isoparam.samplers import (
     CategoricalSampler,
     LogUniformSampler,
@@ -714,6 +718,36 @@ def test_the_recorder_sees_a_dense_gradient():
 
 
 # ---------------------------------------------------------------------------- optimizers
+
+
+def test_descend_is_a_step_of_sgd_and_adds_up_repeats():
+    x, target = torch.randn(4, 8, generator=seeded()), torch.tensor([0, 3, 3, 9])
+    samples = UniformSampler(10).sample(30, target, generator=seeded())
+    results = []
+    for own in (False, True):
+        W = torch.zeros(10, 8, dtype=x.dtype, requires_grad=True)
+        b = torch.zeros(10, dtype=x.dtype, requires_grad=True)
+        optimizer = torch.optim.SGD([W, b], lr=0.5)
+        sampled_linear_cross_entropy(x, W, target, samples, linear_bias=b).backward()
+        if own:
+            descend(W, 0.5)
+            descend(b, 0.5)
+            assert W.grad is None
+            assert b.grad is None
+        else:
+            optimizer.step()
+        results.append(torch.cat([W.detach(), b.detach()[:, None]], 1))
+    assert results[0].any()
+    close(*results, atol=1e-6)
+
+
+def test_descend_refuses_what_is_not_sparse():
+    W = torch.zeros(3, 2, requires_grad=True)
+    with pytest.raises(ValueError, match=r"weight.grad must be sparse, got None"):
+        descend(W, 0.1)
+    W.sum().backward()
+    with pytest.raises(ValueError, match=r"must be sparse, got torch.strided"):
+        descend(W, 0.1)
 
 
 @quiet
