@@ -92,12 +92,11 @@ class SampledCrossEntropy(torch.autograd.Function):
             grad_input = grad_input.sub_(weight_rows[n:]).mul_(g).to(input_dtype)
         if ctx.needs_input_grad[1]:
             values = torch.empty_like(weight_rows)  # (n + B, d)
-            gx = g * x
+            gx = torch.mul(x, -g, out=values[n:])  # (B, d), the targets' rows
             if shared:
-                values[:n] = _multiply(p.t(), gx)
+                torch.neg(_multiply(p.t(), gx), out=values[:n])
             else:
-                torch.mul(p[:, :, None], gx[:, None], out=values[:n].view(*p.shape, -1))
-            torch.neg(gx, out=values[n:])
+                torch.mul(-p[:, :, None], gx[:, None], out=values[:n].view(*p.shape, -1))
             grad_weight = _rows_to_gradient(rows, values.to(weight_dtype), shape, sparse)
         if ctx.needs_input_grad[2]:
             gp = p * g
@@ -114,11 +113,9 @@ def _multiply(a: Tensor, b: Tensor, offset: Tensor | None = None) -> Tensor:
 
 def _mask_hits(s: Tensor, ids: Tensor, target: Tensor, value: float) -> None:
     if ids.dim() == 1 and not ids.is_cuda:
-        # Few rows have a hit when there are many classes, and sorting the ids finds them for less
-        # than it costs to compare all. A GPU would have to wait for their number.
-        ordered = ids.sort().values
-        nearest = ordered[torch.searchsorted(ordered, target).clamp_(max=len(ids) - 1)]  # (B,)
-        hit = (nearest == target).nonzero()[:, 0]  # the rows with a hit
+        # Few rows have a hit when there are many classes, and to find them costs less than to compare
+        # all. A GPU would have to wait for their number.
+        hit = torch.isin(target, ids).nonzero()[:, 0]  # the rows with a hit
         s[hit] = s[hit].masked_fill(ids == target[hit, None], value)
     else:
         s.masked_fill_(ids == target[:, None], value)
