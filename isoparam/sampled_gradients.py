@@ -113,8 +113,8 @@ def _multiply(a: Tensor, b: Tensor, offset: Tensor | None = None) -> Tensor:
 
 def _mask_hits(s: Tensor, ids: Tensor, target: Tensor, value: float) -> None:
     if ids.dim() == 1 and not ids.is_cuda:
-        # Few rows have a hit when there are many classes, and to find them costs less than to compare
-        # all. A GPU would have to wait for their number.
+        # Few rows have a hit when there are many classes, and to find them costs less than to
+        # compare all. A GPU would have to wait for their number.
         hit = torch.isin(target, ids).nonzero()[:, 0]  # the rows with a hit
         s[hit] = s[hit].masked_fill(ids == target[hit, None], value)
     else:
