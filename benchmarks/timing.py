@@ -99,7 +99,7 @@ class Process:
 
 def _serve(connection: Connection, factory: Callable[..., Step]) -> None:
     timed: Timer | None = None
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
             arguments = connection.recv()
             if arguments is None:

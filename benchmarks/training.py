@@ -46,6 +46,8 @@ from stages.support import STRICT, available_cores
 
 SHAPE = (784, 10)
 BUDGET = 814_090
+BUDGETS = [100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000, 100_000_000]
+BATCH_SIZES = [16, 32, 64, 128, 256, 512, 1024]
 MOMENTUM, WEIGHT_DECAY, LEARNING_RATE = 0.9, 5e-4, 0.01
 
 OURS = "isoparam"
@@ -156,9 +158,9 @@ def updated_in_passes(problem: Problem, batches: int) -> Step:
 def with_other(step: Step, module: object, name: str, new: object) -> Step:
     """The step with something of a module replaced."""
 
-    def run() -> None:
+    def run() -> object:
         with mock.patch.object(module, name, new):
-            step()
+            return step()
 
     return run
 
@@ -621,7 +623,8 @@ def main(
     images: Annotated[int, typer.Option(min=128)] = 50_000,
     budget: Annotated[int, typer.Option(help="parameters at each depth")] = BUDGET,
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
-    greatest: Annotated[int, typer.Option(help="budget to go up to")] = 100_000_000,
+    budgets: Annotated[list[int] | None, typer.Option(help="to compare, at one depth")] = None,
+    batch_sizes: Annotated[list[int] | None, typer.Option(help="likewise")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     out: Annotated[Path, typer.Option(help="folder for what is written")] = RESULTS,
 ) -> None:
@@ -644,9 +647,8 @@ def main(
     epochs = add_ratio(measure_epochs(names, problems, rounds, seconds), clock)
     middle = sorted(problems)[len(problems) // 2]
     processes = measure_processes(problems[middle], rounds)
-    budgets = [int(10 ** (power / 2)) for power in range(10, 17)]
-    grid = [(middle, P, batch_size) for P in budgets if greatest >= P]
-    grid += [(middle, budget, 2**power) for power in range(4, 11) if 2**power <= images]
+    grid = [(middle, P, batch_size) for P in budgets or BUDGETS]
+    grid += [(middle, budget, B) for B in batch_sizes or BATCH_SIZES]
     sizes = measure_sizes(images, grid, 1e11 * budget / BUDGET, min(rounds, 3))
     after = timing.load()
     out.mkdir(parents=True, exist_ok=True)
