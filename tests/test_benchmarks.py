@@ -296,7 +296,7 @@ def test_goals_of_a_run():
             (repro.AGAIN, 4.0, 0.0, 0.0, False, 0.0),
         ],
         columns=["stage", "seconds", "command_s", "import_s", "torch", "peak_mib"],
-    )
+    ).assign(dataset="mnist")
     assert repro.parts(table) == {
         "training": 846.0, "drawing": 28.0, "other": 8.0, "imports": 5.0, "DVC": 5.0
     }  # fmt: skip
@@ -307,6 +307,7 @@ def test_goals_of_a_run():
         "met: peak memory of a process, MiB, 600.000 (<= 1024)",
         "MISSED: stages that import torch and need not, 1.000 (<= 0)",
     ]
+    assert repro.goals(table.assign(dataset="digits")) == repro.goals(table)[2:]
 
 
 def test_the_recorded_report_of_a_run_is_that_of_the_recorded_figures():
