@@ -7,6 +7,7 @@ python -m benchmarks.repro
 """
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -80,8 +81,12 @@ class Watch:
 def repro() -> pd.DataFrame:
     """Run it, with a row for each stage that it ran, and one for what came before the first."""
     command = [sys.executable, "-m", "dvc", "repro"]
+    # This interpreter is the `python` of the stages.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     begin = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PATH": path}
+    ) as process:
         watch = Watch(process.pid)
         starts = {START: begin}
         for line in process.stdout or ():
