@@ -18,6 +18,7 @@ DOCUMENTS = (
     Path("docs/results.md"),
     Path("docs/diagnostics.md"),
     Path("docs/sampled_softmax.md"),
+    Path("docs/performance.md"),
 )
 METRICS = Path("metrics")
 DIAGNOSTICS = Path("plots/diagnostics")
@@ -152,6 +153,16 @@ def benchmark() -> str:
     return (RECORDS / "sampled_softmax.md").read_text(encoding="utf-8").rstrip()
 
 
+def training() -> str:
+    """What the benchmark of the training wrote."""
+    return (RECORDS / "training.md").read_text(encoding="utf-8").rstrip()
+
+
+def repro() -> str:
+    """What the benchmark of a whole run wrote."""
+    return (RECORDS / "repro.md").read_text(encoding="utf-8").rstrip()
+
+
 def tuning() -> str:
     """The table of the learning rates tried with as many classes as images."""
     columns = ("run", "epochs", "class_rate", "learning_rate", "loss", "accuracy")
@@ -205,6 +216,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "instance": instance,
     "diagnostics": diagnostics,
     "benchmark": benchmark,
+    "training": training,
+    "repro": repro,
     "tuning": tuning,
     "seconds": seconds,
 }
