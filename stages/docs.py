@@ -197,6 +197,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "best": findings.best,
     "trend": findings.trend,
     "learning-rates": findings.learning_rates,
+    "regularisation": findings.regularisation,
+    "regularised": findings.regularised,
     "widths": widths,
     "metrics-show": metrics_show,
     "sampled": sampled,
