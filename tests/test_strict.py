@@ -9,6 +9,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
@@ -196,6 +197,25 @@ def test_the_fingerprint_tells_one_bit(monkeypatch):
 def test_all_else_is_the_same_with_more_threads():
     settings = support.STRICT | {"OMP_NUM_THREADS": "4"}
     assert python(EVERYTHING_ELSE, **settings) == on_this_processor(EVERYTHING_ELSE)
+
+
+def test_the_recorded_trial_shows_what_it_is_said_to_show():
+    table = pd.read_csv(ROOT / "benchmarks/results/emulated.csv")
+    assert set(table["processor"]) > set(PROCESSORS)
+    hashes = {
+        key: dict(zip(rows["model"], rows["hash"], strict=True))
+        for key, rows in table.groupby(["processor", "settings"])
+    }
+    strict = [found for (_, settings), found in hashes.items() if settings == "strict mode"]
+    assert len(strict) == 1 + len(PROCESSORS)
+    assert all(found == strict[0] for found in strict)
+    recorded = support.read_json(ROOT / fingerprint.RECORD)["hashes"]
+    assert strict[0].items() <= recorded.items()
+    # Each variable is missed on some processor.
+    assert hashes["this one", "default mode"] != strict[0]
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"):
+        assert hashes["this one", f"strict mode without {name}"] != strict[0]
+    assert hashes["Haswell", "default mode"] != strict[0]
 
 
 @emulated
