@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test demo docs lock
+.PHONY: repro test verify demo docs lock
 
 repro: .venv/ready
 	dvc repro
@@ -13,6 +13,10 @@ test: .venv/ready
 	ruff check .
 	ruff format --check .
 	pytest
+
+# Does this machine give what is recorded? One depth trained from nothing, in minutes.
+verify: .venv/ready
+	python -m stages.verify
 
 # The study on small digits that need no network, in the folder demo/.
 demo: .venv/ready

@@ -7,19 +7,12 @@ python -m benchmarks.sampled_softmax
 """
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import math
-import multiprocessing
 import os
-import platform
-import shlex
-import sys
-import time
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 # Before the libraries read them. One thread: a second one mostly waits for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,12 +29,13 @@ import typer
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
+from benchmarks import timing
+from benchmarks.timing import RESULTS, Step, Timer
 from isoparam.products import product
 from isoparam.sampled_softmax import descend, sampled_linear_cross_entropy
 from isoparam.samplers import UniformSampler
 
 OURS, FLOOR, FULL, TENSORFLOW = "isoparam", "floor", "full cross-entropy", "TensorFlow"
-RESULTS = Path(__file__).parent / "results"
 LEARNING_RATE = 1e-3
 
 
@@ -61,10 +55,6 @@ class Problem(NamedTuple):
     def targets(self) -> Tensor:
         """Draw the true classes (B,) anew for each step, lest their rows stay in the cache."""
         return torch.randint(len(self.weight), self.x.shape[:1], device=self.x.device)
-
-
-Step = Callable[[], object]
-Timer = Callable[[], tuple[float, float]]
 
 
 def isoparam_step(problem: Problem) -> Step:
@@ -223,48 +213,6 @@ def tensorflow_step(sizes: tuple[int, int, int, int], threads: int, device: str)
     return run
 
 
-def work(connection: Connection, *arguments: Any) -> None:
-    """Run TensorFlow's steps on demand; both libraries in one process would clash over LLVM."""
-    timed = timer(tensorflow_step(*arguments), lambda: None)
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
-        while connection.recv():
-            connection.send(timed())
-
-
-@contextlib.contextmanager
-def tensorflow_timer(problem: Problem) -> Iterator[Timer]:
-    """A timer of a TensorFlow step in a process of its own, which does nothing between them."""
-    here, there = multiprocessing.Pipe()
-    sizes = (len(problem.x), *problem.weight.shape, problem.samples)
-    arguments = (there, sizes, torch.get_num_threads(), problem.x.device.type)
-    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
-    process.start()
-    there.close()
-
-    def timed() -> tuple[float, float]:
-        here.send(True)
-        return here.recv()
-
-    try:
-        yield timed
-    finally:
-        here.close()
-        process.join()
-
-
-def timer(step: Step, synchronize: Callable[[], object]) -> Timer:
-    """Milliseconds of a step: those that pass, and those of this process's processor time."""
-
-    def timed() -> tuple[float, float]:
-        synchronize()
-        wall, processor = time.perf_counter(), time.process_time()
-        step()
-        synchronize()
-        return 1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - processor)
-
-    return timed
-
-
 STEPS: dict[str, Callable[[Problem], Step]] = {
     FLOOR: floor_step,
     OURS: isoparam_step,
@@ -294,9 +242,12 @@ def build(names: list[str], problem: Problem, stack: contextlib.ExitStack) -> di
     for name in names:
         try:
             if name == TENSORFLOW:
-                timed = stack.enter_context(tensorflow_timer(problem))
+                process = stack.enter_context(timing.process(tensorflow_step))
+                sizes = (len(problem.x), *problem.weight.shape, problem.samples)
+                process.build(sizes, torch.get_num_threads(), problem.x.device.type)
+                timed = process.timed
             else:
-                timed = timer(STEPS[name](problem), synchronize)
+                timed = timing.timer(STEPS[name](problem), synchronize)
             timed()
         except torch.OutOfMemoryError:
             problem.weight.grad = problem.x.grad = None
@@ -304,29 +255,6 @@ def build(names: list[str], problem: Problem, stack: contextlib.ExitStack) -> di
         else:
             timers[name] = timed
     return timers
-
-
-def measure(timers: dict[str, Timer], rounds: int, seconds: float) -> pd.DataFrame:
-    """Time all contestants in turn, round by round: what disturbs the machine disturbs them all.
-
-    After two rounds a contestant that has used up its seconds sits out.
-    """
-    wall: dict[str, list[float]] = {name: [] for name in timers}
-    processor: dict[str, list[float]] = {name: [] for name in timers}
-    for turn in range(rounds):
-        for name, timed in timers.items():
-            if turn < 2 or sum(wall[name]) < 1000 * seconds:
-                for times, ms in zip((wall, processor), timed(), strict=True):
-                    times[name].append(ms)
-    return pd.DataFrame(
-        {
-            "contestant": list(timers),
-            "rounds": [len(times) for times in wall.values()],
-            "best_ms": [min(times) for times in wall.values()],
-            "median_ms": [pd.Series(times).median() for times in wall.values()],
-            "processor_ms": [min(times) for times in processor.values()],
-        }
-    )
 
 
 def add_ratios(table: pd.DataFrame, clock: str) -> pd.DataFrame:
@@ -348,10 +276,7 @@ def goals(table: pd.DataFrame) -> list[str]:
     lines = []
 
     def judge(text: str, value: float, limit: float, *, at_least: bool = False) -> None:
-        if value == value:  # noqa: PLR0124 (not NaN)
-            met = value >= limit if at_least else value <= limit
-            sign = ">=" if at_least else "<="
-            lines.append(f"{'met' if met else 'MISSED'}: {text}, {value:.3f} ({sign} {limit})")
+        lines.extend(timing.verdict(text, value, limit, at_least=at_least))
 
     for C in sorted(set(table["classes"])):
         if (C, OURS) not in rows.index:
@@ -407,25 +332,6 @@ def report(table: pd.DataFrame, conditions: str, clock: str) -> str:
     return "\n".join([*lines, "", *(f"- {goal}" for goal in goals(table))]) + "\n"
 
 
-def version(module: str) -> str:
-    """Version of the package that a module comes from."""
-    package = importlib.metadata.packages_distributions()[module][0]
-    return importlib.metadata.version(package)
-
-
-def machine(device: str) -> str:
-    """What the figures were measured on."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if device == "cuda":
-        name = torch.cuda.get_device_name()
-    elif cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].split(":", 1)[1].strip() if lines else name
-    threads = torch.get_num_threads()
-    return f"{name}, {threads} thread{'s' * (threads > 1)}, PyTorch {torch.__version__}"
-
-
 def main(
     classes: Annotated[list[int] | None, typer.Option(help="numbers of classes C")] = None,
     rivals: Annotated[list[str] | None, typer.Option(help="contestants besides ours")] = None,
@@ -450,14 +356,14 @@ def main(
     generator = torch.Generator(device).manual_seed(0)
     tables, loads = [], []
     for C in sorted(classes):
-        loads.append(os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan"))
+        loads.append(timing.load())
         typer.echo(f"C = {C:,} ...", err=True)
         x = torch.randn(batch_size, features, device=device, generator=generator)
         weight = torch.empty(C, features, device=device)
         weight.normal_(std=features**-0.5, generator=generator)
         problem = Problem(x.requires_grad_(), nn.Parameter(weight), samples)
         with contextlib.ExitStack() as stack:
-            table = measure(build(names, problem, stack), rounds, seconds)
+            table = timing.measure(build(names, problem, stack), rounds, seconds)
         table.insert(0, "classes", C)
         tables.append(table)
         del problem, weight  # before the next one is laid out
@@ -466,12 +372,12 @@ def main(
     clock = "best_ms" if device == "cuda" else "processor_ms"
     table = add_ratios(pd.concat(tables, ignore_index=True), clock)
     work = f"Forward + backward + update, B = {batch_size}, d = {features}, K = {samples}, float32"
-    where = machine(device)
+    where = timing.machine(device)
     if TENSORFLOW in names:
-        where += f", TensorFlow {version('tensorflow')}"
+        where += f", TensorFlow {timing.version('tensorflow')}"
     title = f"{work}\n{where}"
     load = f"load average from {min(loads):.1f} to {max(loads):.1f}"
-    command = shlex.join(["python", "-m", "benchmarks.sampled_softmax", *sys.argv[1:]])
+    command = timing.command("benchmarks.sampled_softmax")
     out.mkdir(parents=True, exist_ok=True)
     path = out / "sampled_softmax.csv"
     table.to_csv(path, index=False, float_format="%.4f")

@@ -18,6 +18,8 @@ DOCUMENTS = (
     Path("docs/results.md"),
     Path("docs/diagnostics.md"),
     Path("docs/sampled_softmax.md"),
+    Path("docs/performance.md"),
+    Path("docs/reproducibility.md"),
 )
 METRICS = Path("metrics")
 DIAGNOSTICS = Path("plots/diagnostics")
@@ -152,6 +154,16 @@ def benchmark() -> str:
     return (RECORDS / "sampled_softmax.md").read_text(encoding="utf-8").rstrip()
 
 
+def training() -> str:
+    """What the benchmark of the training wrote."""
+    return (RECORDS / "training.md").read_text(encoding="utf-8").rstrip()
+
+
+def repro() -> str:
+    """What the benchmark of a whole run wrote."""
+    return (RECORDS / "repro.md").read_text(encoding="utf-8").rstrip()
+
+
 def tuning() -> str:
     """The table of the learning rates tried with as many classes as images."""
     columns = ("run", "epochs", "class_rate", "learning_rate", "loss", "accuracy")
@@ -190,6 +202,36 @@ def seconds() -> str:
     return "\n".join(lines)
 
 
+def emulated() -> str:
+    """The table of the hashes on this processor and on emulated ones."""
+    columns = ("processor", "settings", "model", "hash")
+    table = support.read_csv(RECORDS / "emulated.csv", columns)
+    models = list(dict.fromkeys(table["model"]))
+    lines = [
+        f"| processor | settings | {' | '.join(models)} | as strict mode on the first |",
+        f"| --- | --- |{' --- |' * len(models)} :---: |",
+    ]
+    expected: list[str] | None = None
+    for (processor, settings), rows in table.groupby(["processor", "settings"], sort=False):
+        hashes = rows["hash"].tolist()
+        expected = expected or hashes
+        shown = " | ".join(f"`{digest[:8]}`" for digest in hashes)
+        same = "yes" if hashes == expected else "no"
+        lines.append(f"| {processor} | {settings} | {shown} | {same} |")
+    return "\n".join(lines)
+
+
+def strict_cost() -> str:
+    """The table of what a step takes in both modes."""
+    columns = ("model", "settings", "milliseconds")
+    table = support.read_csv(RECORDS / "strict_cost.csv", columns)
+    lines = ["| | default, ms | strict, ms | ratio |", "| --- | ---: | ---: | ---: |"]
+    for model, row in table.pivot_table("milliseconds", "model", "settings").iterrows():
+        default, strict = row["default mode"], row["strict mode"]
+        lines.append(f"| {model} | {default:.2f} | {strict:.2f} | {strict / default:.2f} |")
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "claim": findings.claim,
     "results": findings.results,
@@ -197,14 +239,20 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "best": findings.best,
     "trend": findings.trend,
     "learning-rates": findings.learning_rates,
+    "regularisation": findings.regularisation,
+    "regularised": findings.regularised,
     "widths": widths,
     "metrics-show": metrics_show,
     "sampled": sampled,
     "instance": instance,
     "diagnostics": diagnostics,
     "benchmark": benchmark,
+    "training": training,
+    "repro": repro,
     "tuning": tuning,
     "seconds": seconds,
+    "emulated": emulated,
+    "strict-cost": strict_cost,
 }
 
 

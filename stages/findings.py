@@ -9,6 +9,8 @@ from stages import support
 
 METRICS = Path("metrics")
 TUNING = Path("tuning/learning_rates.csv")
+TRIALS = Path("benchmarks/results/regularisation.csv")
+REGULARISED = Path("studies/regularised/metrics")
 
 
 def claim() -> str:
@@ -135,6 +137,49 @@ def learning_rates() -> str:
         ]
         (chosen,) = grid["learning_rate"][grid["chosen"]]
         lines.append(f"| {name} | {', '.join(cells)} | {chosen:g} |")
+    return "\n".join(lines)
+
+
+def regularisation() -> str:
+    """The table of the ways to regularise that were tried, and their validation accuracies."""
+    table = support.read_csv(TRIALS, ("model", "epochs", "seed", "validation_accuracy"))
+    ways = [
+        name for name in table if name not in ("model", "epochs", "seed", "validation_accuracy")
+    ]
+    lines = [
+        "| network | epochs | regularisation | seeds | validation accuracy, % |",
+        "| --- | ---: | --- | ---: | ---: |",
+    ]
+    for (model, epochs, *values), rows in table.groupby(["model", "epochs", *ways], sort=False):
+        on = [f"`{way}` {value:g}" for way, value in zip(ways, values, strict=True) if float(value)]
+        accuracy = rows["validation_accuracy"]
+        mean = "diverged" if accuracy.isna().any() else f"{100 * accuracy.mean():.2f}"
+        lines.append(f"| {model} | {epochs} | {', '.join(on) or 'none'} | {len(rows)} | {mean} |")
+    return "\n".join(lines)
+
+
+def regularised() -> str:
+    """The table of the plain and the regularised study, and the depth that validation chooses."""
+    study = {path.stem: support.read_json(path) for path in sorted(REGULARISED.glob("L*.json"))}
+    lines = [
+        "| | parameters | plain, % | regularised, % | its standard deviation | its seeds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    plain = _metrics()
+    for name, m in study.items():
+        lines.append(
+            f"| {name} | {m['parameters']:,} | {interval(plain[name])} | {interval(m)} "
+            f"| {100 * m['test_sd']:.2f} | {m['seeds']} |"
+        )
+    chosen = support.read_json(REGULARISED / "summary.json")
+    lines += [
+        "",
+        (
+            f"Validation chooses {chosen['depth']} hidden layers of {chosen['width']} units, with "
+            f"{interval(chosen)} % of the test images classified rightly (mean and 95 % interval "
+            f"over {chosen['seeds']} seeds)."
+        ),
+    ]
     return "\n".join(lines)
 
 

@@ -103,14 +103,15 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Project]:
     folders = [parent / "plain", parent / "with spaces, ä"]
     circumstances = [
         {"ISOPARAM_WORKERS": "1", "OMP_NUM_THREADS": "1"},
-        {"ISOPARAM_WORKERS": "3", "OMP_NUM_THREADS": "4", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
+        {"ISOPARAM_WORKERS": "8", "OMP_NUM_THREADS": "4", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
     ]
+    commands = "dvc repro", "umask 077 && dvc repro"
     projects = [make_project(folder, DIGITS, demo.LEARNING_RATE) for folder in folders]
     with ThreadPoolExecutor() as pool:
         list(
             pool.map(
-                lambda pair: pair[0].run("dvc", "repro", **pair[1]),
-                zip(projects, circumstances, strict=True),
+                lambda case: case[0].run("sh", "-c", case[1], **case[2]),
+                zip(projects, commands, circumstances, strict=True),
             )
         )
     for project in projects:

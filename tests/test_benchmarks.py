@@ -1,15 +1,20 @@
 """The benchmarks run, with every contestant that is installed, and judge their goals rightly."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import repro, timing, training
 from benchmarks import sampled_softmax as benchmark
+from isoparam import mlp, products
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,7 +117,7 @@ def test_goals(met):
 
 def test_a_contestant_out_of_time_sits_out():
     timers = {"fast": lambda: (1.0, 0.5), "slow": lambda: (600.0, 500.0)}
-    table = benchmark.measure(timers, rounds=6, seconds=1.0).set_index("contestant")
+    table = timing.measure(timers, rounds=6, seconds=1.0).set_index("contestant")
     assert table["rounds"].to_dict() == {"fast": 6, "slow": 2}
     assert table.loc["slow", ["best_ms", "median_ms", "processor_ms"]].tolist() == [600, 600, 500]
 
@@ -122,3 +127,191 @@ def test_unknown_rivals_are_named(tmp_path):
 
     with pytest.raises(typer.BadParameter, match=r"got \['jax'\]"):
         benchmark.main(rivals=["jax"], out=tmp_path)
+
+
+@pytest.fixture
+def problem():
+    return training.Problem(*training.random_images(256, "cpu"), [784, 24, 16, 10], 64)
+
+
+IN_MEMORY = [training.ONEDNN, training.MKL, training.AUTOGRAD, training.LOADER, training.SKLEARN]
+
+
+def test_training_prints_tables_and_writes_them(tmp_path):
+    small = ["--depths", "0", "--depths", "2", "--images", "256", "--budget", "20000"]
+    few = ["--rounds", "2", "--budgets", "9000", "--batch-sizes", "32", "--out", str(tmp_path)]
+    rivals = [word for name in IN_MEMORY for word in ("--rivals", name)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.training", *small, *few, *rivals],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    epochs, processes, sizes = (
+        pd.read_csv(tmp_path / f"training{name}.csv") for name in ("", "_processes", "_sizes")
+    )
+    names = [name for name in training.CONTESTANTS if name in {training.OURS, *IN_MEMORY}]
+    assert epochs["contestant"].tolist() == names * 2
+    assert (epochs["rounds"] == 2).all()
+    assert (epochs["best_s"] > 0).all()
+    assert (epochs["best_s"] <= epochs["median_s"]).all()
+    assert (epochs.loc[epochs["contestant"] == training.OURS, "to_isoparam"] == 1).all()
+    assert processes["contestant"].iloc[[0, -1]].tolist() == ["replicas: 1", "strict"]
+    assert sizes[["depth", "budget", "batch_size"]].to_numpy().tolist() == [
+        [2, 9000, 128],
+        [2, 20000, 32],
+    ]
+    if sys.platform == "linux":
+        assert (sizes["peak_mib"] > 100).all()  # torch alone takes more
+    assert (tmp_path / "training.png").stat().st_size > 10_000
+    text = (tmp_path / "training.md").read_text(encoding="utf-8")
+    assert text in done.stdout
+    assert "floor / ours, mean over depths" in text
+    assert "PyTorch, DataLoader / ours" in text
+    assert f"`python -m benchmarks.training {' '.join(small)}" in text
+
+
+def test_the_recorded_training_report_is_that_of_the_recorded_figures():
+    folder = ROOT / "benchmarks" / "results"
+    recorded = (folder / "training.md").read_text(encoding="utf-8")
+    tables = [pd.read_csv(folder / f"training{name}.csv") for name in ("", "_processes", "_sizes")]
+    conditions = recorded.split(".\n", 1)[0]
+    bfloat16 = "float32 / bfloat16" in recorded
+    assert recorded == training.report(*tables, conditions, "processor_s", bfloat16=bfloat16)
+    assert "`python -m benchmarks.training" in conditions
+
+
+def test_the_floor_multiplies_as_much_as_autograd(problem, monkeypatch):
+    # The counter does not know oneDNN's product.
+    monkeypatch.setattr(products, "_BY_ONEDNN", False)
+    counts = {}
+    for name in (training.ONEDNN, training.MKL, training.AUTOGRAD, training.OURS):
+        step = training.STEPS[name](problem, problem.batches)
+        with FlopCounterMode(display=False) as counter:
+            step()
+        counts[name] = counter.get_total_flops()
+    # Ours also looks at one image of validation, in the forward direction.
+    ours = counts.pop(training.OURS) - 2 * (784 * 24 + 24 * 16 + 16 * 10)
+    assert {*counts.values(), ours} == {ours}
+    assert ours > 0
+
+
+@pytest.mark.parametrize(
+    "variant", [training.by_torch_mm, training.in_passes, training.updated_in_passes]
+)
+def test_variants_of_ours_train_alike(problem, variant):
+    ours = training.isoparam_step(problem, problem.batches)
+    other = variant(problem, problem.batches)
+    for _ in range(3):
+        # A loss of a few nats, off by the roundings of a hundred float32 sums at most.
+        assert other().train_loss == pytest.approx(ours().train_loss, rel=1e-4)
+
+
+def test_ours_calls_what_the_variants_replace(problem):
+    step = training.isoparam_step(problem, problem.batches)
+    for module, name in ((mlp, "product"), (torch, "_fused_sgd_")):
+        spy = mock.Mock(side_effect=getattr(module, name))
+        training.with_other(step, module, name, spy)()
+        assert spy.call_count >= problem.batches
+        assert getattr(module, name) is not spy
+
+
+@pytest.mark.parametrize("name", [training.AUTOGRAD, training.LOADER])
+def test_rivals_train_all_their_weights(problem, name, monkeypatch):
+    # One that did not would be a fast one.
+    model = training.network(problem.sizes)
+    before = [weight.detach().clone() for weight in model.parameters()]
+    monkeypatch.setattr(training, "network", lambda _: model)
+    training.timers_of([name], problem, {})[name]()
+    assert all((old != new).any() for old, new in zip(before, model.parameters(), strict=True))
+
+
+def epochs_of(seconds):
+    rows = [
+        {"depth": depth, "contestant": name, "rounds": 2, "processor_s": s, "best_s": s}
+        for depth in (0, 1, 2)
+        for name, s in seconds.items()
+    ]
+    return training.add_ratio(pd.DataFrame(rows), "processor_s")
+
+
+@pytest.mark.parametrize("met", [True, False])
+def test_training_goals(met):
+    seconds = {training.OURS: 1.0, training.MKL: 2.0, training.ONEDNN: 0.9 if met else 0.7}
+    seconds |= {training.AUTOGRAD: 1.3 if met else 1.1, training.BFLOAT16: 0.4 if met else 0.8}
+    both = 10.2 if met else 11.0
+    processes = pd.DataFrame(
+        {"contestant": ["replicas: 1", "replicas: 2"], "best_ms": [10.0, both]}
+    )
+    lines = training.goals(epochs_of(seconds), processes, "processor_s", bfloat16=True)
+    assert len(lines) == 2 + 2 + 1 + 1
+    if met:
+        assert all(line.startswith("met: ") for line in lines)
+    else:
+        assert "MISSED: floor / ours, mean over depths, 0.700 (>= 0.85)" in lines
+        assert "MISSED: floor / ours, least of a depth, 0.700 (>= 0.75)" in lines
+        assert "MISSED: PyTorch in memory / ours, mean over depths, 1.100 (>= 1.2)" in lines
+        assert "MISSED: float32 / bfloat16, time, 1.250 (>= 2)" in lines
+        text = "two replicas on two cores / one on one, throughput"
+        assert f"MISSED: {text}, 1.818 (>= 1.9)" in lines
+
+
+def test_unknown_contestants_of_training_are_named(tmp_path):
+    import typer
+
+    with pytest.raises(typer.BadParameter, match=r"got \['jax'\]"):
+        training.main(rivals=["jax"], out=tmp_path)
+
+
+def test_repro_notes_what_ran(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], check=True)
+    wait = f"{sys.executable} -c \"import time; time.sleep(1); open('waited', 'w')\""
+    Path("dvc.yaml").write_text(f"stages: {{plot: {{cmd: {json.dumps(wait)}, outs: [waited]}}}}\n")
+    table = repro.repro().set_index("stage")
+    assert table.index.tolist() == [repro.START, "plot"]
+    assert 0.4 < table.loc["plot", "command_s"] <= table.loc["plot", "seconds"] + repro.SECONDS
+    assert not table["torch"].any()
+    assert repro.repro()["stage"].tolist() == [repro.START]
+
+
+def test_repro_ends_with_an_error_of_dvc(tmp_path, monkeypatch):
+    import typer
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(typer.Exit):
+        repro.repro()
+
+
+def test_goals_of_a_run():
+    table = pd.DataFrame(
+        [
+            (repro.START, 2.0, 0.0, 0.0, False, 0.0),
+            ("train@L1", 850.0, 849.0, 3.0, True, 600.0),
+            ("plot", 30.0, 29.0, 1.0, False, 100.0),
+            ("check", 10.0, 9.0, 1.0, True, 100.0),
+            (repro.AGAIN, 4.0, 0.0, 0.0, False, 0.0),
+        ],
+        columns=["stage", "seconds", "command_s", "import_s", "torch", "peak_mib"],
+    ).assign(dataset="mnist")
+    assert repro.parts(table) == {
+        "training": 846.0, "drawing": 28.0, "other": 8.0, "imports": 5.0, "DVC": 5.0
+    }  # fmt: skip
+    assert repro.goals(table) == [
+        "met: the run, s, 892.000 (<= 900)",
+        "met: of it not training, s, 46.000 (<= 90)",
+        "met: again, s, 4.000 (<= 5)",
+        "met: peak memory of a process, MiB, 600.000 (<= 1024)",
+        "MISSED: stages that import torch and need not, 1.000 (<= 0)",
+    ]
+    assert repro.goals(table.assign(dataset="digits")) == repro.goals(table)[2:]
+
+
+def test_the_recorded_report_of_a_run_is_that_of_the_recorded_figures():
+    path = ROOT / "benchmarks" / "results" / "repro.csv"
+    recorded = path.with_suffix(".md").read_text(encoding="utf-8")
+    conditions = recorded.split(".\n", 1)[0]
+    assert recorded == repro.report(pd.read_csv(path), conditions)

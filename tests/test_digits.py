@@ -21,6 +21,21 @@ def test_two_runs_give_the_same_bytes(digits):
     assert [name for name in first if first[name] != second[name]] == []
 
 
+def test_figures_say_nothing_of_when_and_by_what_they_were_drawn(digits):
+    figures = {
+        name: content
+        for name, content in digits[0].content("plots").items()
+        if name.endswith(".png")
+    }
+    assert len(figures) == 8
+    for content in figures.values():
+        kinds, start = set(), 8
+        while start < len(content):
+            kinds.add(content[start + 4 : start + 8])
+            start += 12 + int.from_bytes(content[start : start + 4], "big")
+        assert kinds <= {b"IHDR", b"pHYs", b"PLTE", b"IDAT", b"IEND"}
+
+
 def test_the_outputs_are_complete(digits):
     files = digits[0].content(*RECORDED)
     for depth in range(9):

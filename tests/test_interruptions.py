@@ -18,6 +18,9 @@ from conftest import DIGITS, make_project
 
 from stages import demo
 
+# What all processes of the run get: the last as from a terminal.
+GROUP = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
+WAYS = ["kill the stage", "kill dvc", *GROUP]
 KILLS = 30
 # Long enough for most stages to end now and then, so that the kills fall on many of them.
 LONGEST_SECONDS = 7.0
@@ -50,7 +53,7 @@ def end(dvc, how):
         elif how == "kill dvc":
             dvc.kill()
         else:
-            os.killpg(dvc.pid, {"kill": signal.SIGKILL, "term": signal.SIGTERM}[how])
+            os.killpg(dvc.pid, GROUP[how])
     except (psutil.NoSuchProcess, ProcessLookupError):  # it was done already
         pass
 
@@ -66,6 +69,7 @@ def stop(dvc, how):
     raise AssertionError(f"dvc or a stage goes on after: {how}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="psutil tells others' folders on Linux")
 def test_a_study_that_is_killed_at_random_moments_ends_as_if_undisturbed(digits, tmp_path):
     chance = random.Random(0)  # noqa: S311 (moments, not secrets)
@@ -77,13 +81,11 @@ def test_a_study_that_is_killed_at_random_moments_ends_as_if_undisturbed(digits,
     assert "PART_SECONDS = 2.0" in text
     code.write_text(text.replace("PART_SECONDS = 2.0", "PART_SECONDS = 0.0"), encoding="utf-8")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    # Ctrl-C is not among them: a process that it ends while it reports its progress keeps the
-    # report's lock, for which its stage then waits until it is killed.
-    ways = ["kill the stage", "kill dvc", "kill", "term"]
     kills, output = 0, ""
     while True:
         dvc = subprocess.Popen(
-            ["dvc", "repro"],
+            # A background job ignores Ctrl-C, and so does all that it starts.
+            ["env", "--default-signal=INT", "dvc", "repro"],
             cwd=folder,
             env=os.environ | {"PATH": path},
             text=True,
@@ -98,13 +100,14 @@ def test_a_study_that_is_killed_at_random_moments_ends_as_if_undisturbed(digits,
             if dvc.returncode == 0:
                 break
         except subprocess.TimeoutExpired:
-            output = stop(dvc, ways[kills % len(ways)])
+            output = stop(dvc, WAYS[kills % len(WAYS)])
             kills += 1
         deadline = time.monotonic() + 30
         while left := of_the_project(folder):
             assert time.monotonic() < deadline, [process.cmdline() for process in left]
             time.sleep(0.1)
         assert "Unable to acquire lock" not in output
+        assert "is busy" not in output
     assert kills >= 10, "the study was done before it could be disturbed"
     recorded = ("metrics", "plots", "models", "data")
     undisturbed, disturbed = digits[0].content(*recorded), project.content(*recorded)

@@ -89,13 +89,33 @@ def wait_for_ever(path, _):
     time.sleep(600)
 
 
+def report_for_ever(path, report):
+    """So much that the pipe is full and the process waits within a report, where it is ended."""
+    Path(f"{path}.{os.getpid()}").touch()
+    while True:
+        report("x" * 1000)
+
+
+def slowly(_):
+    time.sleep(0.03)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="env does this on Linux")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_process_outlives_its_stage(tmp_path, how):
+@pytest.mark.parametrize(
+    ("work", "how"),
+    [
+        ("wait_for_ever", signal.SIGKILL),
+        ("wait_for_ever", signal.SIGTERM),
+        ("wait_for_ever", signal.SIGINT),
+        ("report_for_ever", signal.SIGINT),
+        ("report_for_ever", "kill a worker"),
+    ],
+)
+def test_no_process_outlives_its_stage(tmp_path, work, how):
     code = (
         "import test_processes as t; "
-        f"t.processes.run_all(t.wait_for_ever, [r'{tmp_path}/x', r'{tmp_path}/y'], workers=2, "
-        "advance=print, preload=[])"
+        f"t.processes.run_all(t.{work}, [r'{tmp_path}/x', r'{tmp_path}/y'], workers=2, "
+        "advance=t.slowly, preload=[])"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     stage = subprocess.Popen(
@@ -110,13 +130,19 @@ def test_no_process_outlives_its_stage(tmp_path, how):
             assert stage.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        time.sleep(1 if work == "report_for_ever" else 0)
         family = psutil.Process(stage.pid).children(recursive=True)
         assert len(family) >= 2
-    finally:
-        stage.send_signal(how)
+        if how == "kill a worker":
+            worker = int(next(tmp_path.iterdir()).suffix[1:])
+            os.kill(worker, signal.SIGKILL)
+        else:
+            stage.send_signal(how)
         if how == signal.SIGINT:  # a terminal sends it to all of them
-            for process in psutil.Process(stage.pid).children(recursive=True):
+            for process in family:
                 process.send_signal(how)
-    stage.wait(30)
+        assert stage.wait(30) != 0
+    finally:
+        stage.kill()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive

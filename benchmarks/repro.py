@@ -1,0 +1,197 @@
+"""Runs `dvc repro` and writes what each stage took: seconds, memory, imports.
+
+Run it in a folder without results, such as one of `python -m stages.demo --no-run`; what is up to
+date takes no time.
+
+python -m benchmarks.repro
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Event, Thread
+from typing import Annotated, Any
+
+import pandas as pd
+import psutil
+import typer
+
+from benchmarks import timing
+from stages import support
+
+RESULT = timing.RESULTS / "repro.csv"
+RUNNING = re.compile(r"Running stage '(.+)'")
+# How often to look which processes there are. Times of commands are no finer than that.
+SECONDS = 0.2
+# Stages without a product of matrices.
+NO_TORCH = {"check", "download", "aggregate", "plot", "plot_diagnostics", "plot_sampled"}
+START, AGAIN = "(start)", "(again)"
+
+
+def kind_of(stage: str) -> str:
+    """What a stage's time goes to."""
+    name = stage.partition("@")[0]
+    if name in {"train", "sampled", "instance"}:
+        return "training"
+    return "drawing" if name.startswith("plot") else "other"
+
+
+class Watch:
+    """Notes what the processes below another one do, and which stage it is then.
+
+    Attributes:
+        rows: for each stage, command_s, peak_mib and torch, whether a process had it.
+    """
+
+    def __init__(self, root: int) -> None:
+        """Watch the processes below `root` until `stop`."""
+        self.stage = START
+        self.rows: dict[str, dict[str, Any]] = {}
+        self._root, self._done = root, Event()
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(SECONDS):
+            with contextlib.suppress(psutil.Error, OSError):
+                self._look()
+
+    def _look(self) -> None:
+        stage, children = self.stage, psutil.Process(self._root).children(recursive=True)
+        if not children:
+            return
+        row = self.rows.setdefault(stage, {"command_s": 0.0, "peak_mib": 0.0, "torch": False})
+        row["command_s"] += SECONDS
+        for child in children:
+            row["peak_mib"] = max(row["peak_mib"], timing.peak_mebibytes(child.pid))
+            if not row["torch"]:
+                maps = Path(f"/proc/{child.pid}/maps")
+                row["torch"] = maps.exists() and "libtorch" in maps.read_text(encoding="utf-8")
+
+
+def repro() -> pd.DataFrame:
+    """Run it, with a row for each stage that it ran, and one for what came before the first."""
+    command = [sys.executable, "-m", "dvc", "repro"]
+    # This interpreter is the `python` of the stages.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    begin = time.monotonic()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PATH": path}
+    ) as process:
+        watch = Watch(process.pid)
+        starts = {START: begin}
+        for line in process.stdout or ():
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            match = RUNNING.match(line)
+            if match:
+                watch.stage = match[1]
+                starts[match[1]] = time.monotonic()
+    end = time.monotonic()
+    watch.stop()
+    if process.returncode:
+        raise typer.Exit(process.returncode)
+    times = [*starts.values(), end]
+    return pd.DataFrame(
+        [
+            {"stage": stage, "seconds": times[index + 1] - times[index]}
+            | watch.rows.get(stage, {"command_s": 0.0, "peak_mib": 0.0, "torch": False})
+            for index, stage in enumerate(starts)
+        ]
+    )
+
+
+def import_seconds(stage: str, *, torch: bool) -> float:
+    """Seconds of Python's start and of what a stage imports: the second time, from the cache."""
+    modules = [f"stages.{stage.partition('@')[0]}"] + ["torch"] * torch
+    command = [sys.executable, "-c", f"import {', '.join(modules)}"]
+    for _ in range(2):
+        begin = time.monotonic()
+        subprocess.run(command, check=True)
+    return time.monotonic() - begin
+
+
+def parts(table: pd.DataFrame) -> dict[str, float]:
+    """Seconds of a run by what they go to."""
+    run = table[table["stage"] != AGAIN]
+    commands = (run["command_s"] - run["import_s"]).clip(lower=0)
+    kinds = run["stage"].map(kind_of)
+    imports = run["import_s"].sum()
+    by_kind = {kind: commands[kinds == kind].sum() for kind in ("training", "drawing", "other")}
+    total = run["seconds"].sum()
+    return by_kind | {"imports": imports, "DVC": total - imports - sum(by_kind.values())}
+
+
+def goals(table: pd.DataFrame) -> list[str]:
+    """One line for each goal; those of the time are about the study's data alone."""
+    run, again = table[table["stage"] != AGAIN], table[table["stage"] == AGAIN]
+    lines = []
+    if (table["dataset"] == "mnist").all():
+        total = run["seconds"].sum()
+        lines += timing.verdict("the run, s", total, 900)
+        lines += timing.verdict("of it not training, s", total - parts(table)["training"], 90)
+    with_torch = set(run[run["torch"]]["stage"]) & NO_TORCH
+    return [
+        *lines,
+        *timing.verdict("again, s", again["seconds"].sum(), 5),
+        *timing.verdict("peak memory of a process, MiB", run["peak_mib"].max(), 1024),
+        *timing.verdict("stages that import torch and need not", len(with_torch), 0),
+    ]
+
+
+def report(table: pd.DataFrame, conditions: str) -> str:
+    """What the documentation says of a run, in Markdown."""
+    lines = [f"{conditions}.", "", "| part | seconds |", "| --- | ---: |"]
+    lines += [f"| {part} | {seconds:.1f} |" for part, seconds in parts(table).items()]
+    lines += [
+        "",
+        "| stage | seconds | of them the command | its imports | peak memory, MiB | torch |",
+        "| --- | ---: | ---: | ---: | ---: | :---: |",
+    ]
+    for row in table.to_dict("records"):
+        times = " | ".join(f"{row[name]:.1f}" for name in ("seconds", "command_s", "import_s"))
+        has = "yes" if row["torch"] else ""
+        lines.append(f"| {row['stage']} | {times} | {row['peak_mib']:.0f} | {has} |")
+    return "\n".join([*lines, "", *(f"- {goal}" for goal in goals(table))]) + "\n"
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="the CSV file to write, and .md beside it")] = RESULT,
+) -> None:
+    """Run `dvc repro` twice, and write what the first run's stages and the second took."""
+    before = timing.load()
+    table = repro()
+    again = repro()
+    if len(again) > 1:
+        raise ValueError(f"the second run ran {', '.join(again['stage'][1:])}: nothing is written")
+    table = pd.concat([table, again.assign(stage=AGAIN)], ignore_index=True)
+    table["import_s"] = [
+        0.0 if stage in {START, AGAIN} else import_seconds(stage, torch=torch)
+        for stage, torch in zip(table["stage"], table["torch"], strict=True)
+    ]
+    params = support.read_params()
+    table["dataset"] = params.data.dataset
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out, index=False, float_format="%.3f")
+    conditions = (
+        f"`dvc repro` of {params.data.dataset} with {len(params.seeds)} seeds on "
+        f"{support.available_cores()} cores; {timing.processor_name()}; DVC "
+        f"{timing.version('dvc')}; load average {before:.1f} before; "
+        f"`{timing.command('benchmarks.repro')}`"
+    )
+    text = report(pd.read_csv(out), conditions)
+    typer.echo(text)
+    out.with_suffix(".md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
