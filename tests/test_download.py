@@ -5,6 +5,8 @@ import hashlib
 import os
 import random
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -113,6 +115,12 @@ class Handler(BaseHTTPRequestHandler):
     def forbidden(self, _body: bytes) -> None:
         self.reply(b"<html>not you</html>", status=403)
 
+    def unavailable(self, _body: bytes) -> None:
+        self.reply(b"<html>later</html>", status=503, Retry_After="3600")
+
+    def part(self, body: bytes) -> None:
+        self.reply(body[:20], status=206, Content_Range=f"bytes 0-19/{len(body)}")
+
     def html(self, _body: bytes) -> None:
         self.reply(b"<html>Please log in to this network</html>")
 
@@ -121,6 +129,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def hangs_up(self, _body: bytes) -> None:
         pass
+
+    def resets(self, body: bytes) -> None:
+        self.reply(body[: len(body) // 2], length=len(body))
+        self.wfile.flush()
+        # Closed at once, with what was not sent thrown away: the client gets a reset.
+        now = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+        self.connection.close()
+
+    def broken_chunks(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"%x\r\n" % len(body) + body + b"\r\nno number\r\n")
 
     def garbage(self, _body: bytes) -> None:
         self.wfile.write(b"\x00\xff\x1b[31m\r\n\r\n")
@@ -254,9 +276,13 @@ def written() -> dict[str, bytes]:
 FAILURES = {
     "not_found": "HTTP status 404",
     "forbidden": "HTTP status 403",
+    "unavailable": "HTTP status 503",
+    "part": "HTTP status 206",
     "html": "Not a gzipped file",
     "nothing": "the content has 0 bytes",
     "hangs_up": "Remote end closed connection",
+    "resets": "",
+    "broken_chunks": "",
     "garbage": "",
     "redirect_loop": "Exceeded 5 redirects",
     "redirect_to_file": "No connection adapters",
@@ -305,11 +331,14 @@ def test_source_that_fails_gives_way_to_the_next(
 @pytest.mark.usefixtures("tiny")
 def test_refused_connection_and_malformed_address_give_way(server: Server) -> None:
     # Port 1 is reserved, and nothing listens there.
-    sources = ["http://127.0.0.1:1/", "http://[/", server.source("good")]
+    # Of https there is none.
+    encrypted = server.source("good").replace("http://", "https://")
+    sources = ["http://127.0.0.1:1/", "http://[/", encrypted, server.source("good")]
     source, _, failures = download.first_good(TINY[0], sources, lambda _: None)
     assert source == sources[-1]
     assert "Connection refused" in failures[0]
-    assert [failure.split(": ")[0] for failure in failures] == sources[:2]
+    assert "SSL" in failures[2]
+    assert [failure.split(": ")[0] for failure in failures] == sources[:3]
 
 
 @pytest.mark.usefixtures("tiny")

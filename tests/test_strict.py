@@ -211,10 +211,6 @@ def test_the_recorded_trial_shows_what_it_is_said_to_show():
     assert all(found == strict[0] for found in strict)
     recorded = support.read_json(ROOT / fingerprint.RECORD)["hashes"]
     assert strict[0].items() <= recorded.items()
-    # Each variable is missed on some processor.
-    assert hashes["this one", "default mode"] != strict[0]
-    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"):
-        assert hashes["this one", f"strict mode without {name}"] != strict[0]
     assert hashes["Haswell", "default mode"] != strict[0]
 
 

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from conftest import DIGITS, ROOT, Project, make_project
 from ruamel.yaml import YAML
 
-from stages import support, verify
+from stages import demo, support, verify
 from stages.verify import DIFFERENT, EQUAL, IDENTICAL, UNTOLD, Finding
 
 HASHES = {"L0": "aa", "L1": "bb"}
@@ -102,8 +102,25 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_the_same_machine_gives_the_same_bits_and_nothing_changes(digits):
-    project = digits[0]
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    """Small digits with a recorded run of L1."""
+    project = make_project(
+        tmp_path_factory.mktemp("verify") / "project", DIGITS, demo.LEARNING_RATE
+    )
+    project.run("dvc", "repro", "evaluate@L1")
+    project.commit("digits")
+    return project
+
+
+@pytest.fixture
+def clone(project, tmp_path) -> Project:
+    """With the record and no data."""
+    project.run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
+    return Project(tmp_path / "clone")
+
+
+def test_the_same_machine_gives_the_same_bits_and_nothing_changes(project):
     everything = ("dvc.lock", "metrics", "plots", "models", "data", "record", "params.yaml")
     before = project.content(*everything)
     output = project.run("python", "-m", "stages.verify", ISOPARAM_WORKERS="2")
@@ -112,13 +129,6 @@ def test_the_same_machine_gives_the_same_bits_and_nothing_changes(digits):
     assert "possible reason" not in output
     assert project.content(*everything) == before
     assert project.run("git", "status", "--porcelain") == ""
-
-
-@pytest.fixture
-def clone(digits, tmp_path) -> Project:
-    """With the record and no data."""
-    digits[0].run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
-    return Project(tmp_path / "clone")
 
 
 def edit_lock(clone, path, change):
@@ -134,36 +144,36 @@ def edit_lock(clone, path, change):
 
 def test_other_bits_are_equal_within_the_interval(clone):
     """As on another processor: the weights are others, the accuracies about the same."""
-    edit_lock(clone, "models/L0", lambda out: out.update(md5="0" * 32 + ".dir"))
+    edit_lock(clone, "models/L1", lambda out: out.update(md5="0" * 32 + ".dir"))
     rates = clone.folder / "learning_rates.yaml"
-    rates.write_text(rates.read_text().replace("L0: 0.02", "L0: 0.021"))
-    code, output = run(clone.folder, "L0")
+    rates.write_text(rates.read_text().replace("L1: 0.02", "L1: 0.021"))
+    code, output = run(clone.folder)
     assert code == 0, output
-    assert "L0: equal within the interval: " in output
+    assert "L1: equal within the interval: " in output
     assert "seeds have the recorded test accuracy" in output
     assert "possible reason: learning_rates.yaml changed since the recorded run" in output
     assert output.endswith("verdict: equal within the interval\n")
     assert not (clone.folder / "data/split/train.safetensors").exists()
-    assert not (clone.folder / "models/L0").exists()
+    assert not (clone.folder / "models/L1").exists()
 
 
 def test_other_accuracies_and_hashes_are_different(clone):
-    metrics = clone.folder / "metrics/L0.json"
+    metrics = clone.folder / "metrics/L1.json"
     content = json.loads(metrics.read_text())
     content["test_accuracies"] = [0.11, 0.1, 0.1]
     metrics.write_text(json.dumps(content))
-    code, output = run(clone.folder, "L0")
+    code, output = run(clone.folder)
     assert code == 1
-    assert "error: metrics/L0.json is not the one of dvc.lock: run `dvc repro`" in output
-    edit_lock(clone, "metrics/L0.json", lambda out: out.update(md5=verify.md5_of(metrics)))
+    assert "error: metrics/L1.json is not the one of dvc.lock: run `dvc repro`" in output
+    edit_lock(clone, "metrics/L1.json", lambda out: out.update(md5=verify.md5_of(metrics)))
     record = clone.folder / "record/fingerprint.json"
     content = json.loads(record.read_text())
     content["hashes"]["L2"] = content["hashes"]["L1"]
     record.write_text(json.dumps(content))
-    code, output = run(clone.folder, "L0")
+    code, output = run(clone.folder)
     assert code == 1
     assert "1 of 9 hashes are not the recorded ones (L2)" in output
-    assert "L0: different: " in output
+    assert "L1: different: " in output
     assert output.endswith("verdict: different\n")
 
 
@@ -174,8 +184,8 @@ def test_what_cannot_be_trained_is_told_apart(clone):
     document = yaml.load(params)
     document["data"] |= {"local": None, "mirrors": []}
     yaml.dump(document, params)
-    _, output = run(clone.folder, "L0")
-    assert "L0: not comparable: it was not trained: the stage download failed" in output
+    _, output = run(clone.folder)
+    assert "L1: not comparable: it was not trained: the stage download failed" in output
     assert "Traceback" not in output
 
 
@@ -190,7 +200,7 @@ def test_what_cannot_be_trained_is_told_apart(clone):
 )
 def test_a_missing_record_is_one_sentence(clone, break_it, sentence):
     break_it(clone.folder)
-    code, output = run(clone.folder, "L1")
+    code, output = run(clone.folder)
     assert code == 1
     assert sentence in output
     assert "Traceback" not in output
