@@ -205,16 +205,29 @@ def test_documents_agree_with_the_metrics(path, monkeypatch):
     assert docs.fill(text) == text
 
 
-def test_the_comparison_in_the_readme_starts_from_the_metrics():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^metrics/L2\.json +(\w+) +(\S+) +\S+ +\S+$", text, re.MULTILINE)
+def recorded_as(shown, expected):
+    """Whether `dvc metrics diff` shows a number so; it shows five digits."""
+    if isinstance(expected, float):
+        return abs(float(shown) - expected) <= 0.5e-5
+    return shown == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "study"),
+    # No metrics are kept of the wider L2.
+    [("README.md", "L2", None), ("docs/results.md", "L3", "studies/regularised/metrics")],
+)
+def test_comparisons_in_documents_are_of_the_metrics(path, model, study):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    rows = re.findall(rf"^metrics/{model}\.json +(\w+) +(\S+) +(\S+) +\S+$", text, re.MULTILINE)
     assert len(rows) > 10
-    recorded = json.loads((ROOT / "metrics/L2.json").read_text(encoding="utf-8"))
-    for key, shown in rows:
-        expected = recorded[key]
-        # DVC shows five digits.
-        close = isinstance(expected, float) and abs(float(shown) - expected) <= 0.5e-5
-        assert close or shown == str(expected), key
+    ours, theirs = (
+        json.loads((ROOT / folder / f"{model}.json").read_text(encoding="utf-8")) if folder else {}
+        for folder in ("metrics", study)
+    )
+    for key, before, after in rows:
+        assert recorded_as(before, ours[key]), key
+        assert not study or recorded_as(after, theirs[key]), key
 
 
 def test_links_in_documents_lead_somewhere():
