@@ -241,6 +241,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "learning-rates": findings.learning_rates,
     "regularisation": findings.regularisation,
     "regularised": findings.regularised,
+    "bfloat16": findings.bfloat16,
     "widths": widths,
     "metrics-show": metrics_show,
     "sampled": sampled,

@@ -10,7 +10,7 @@ from stages import support
 METRICS = Path("metrics")
 TUNING = Path("tuning/learning_rates.csv")
 TRIALS = Path("benchmarks/results/regularisation.csv")
-REGULARISED = Path("studies/regularised/metrics")
+STUDIES = Path("studies")
 
 
 def claim() -> str:
@@ -158,29 +158,40 @@ def regularisation() -> str:
     return "\n".join(lines)
 
 
-def regularised() -> str:
-    """The table of the plain and the regularised study, and the depth that validation chooses."""
-    study = {path.stem: support.read_json(path) for path in sorted(REGULARISED.glob("L*.json"))}
+def study(name: str) -> str:
+    """The table of another study beside the plain one."""
+    plain = _metrics()
     lines = [
-        "| | parameters | plain, % | regularised, % | its standard deviation | its seeds |",
+        f"| | parameters | plain, % | {name}, % | its standard deviation | its seeds |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    plain = _metrics()
-    for name, m in study.items():
-        lines.append(
-            f"| {name} | {m['parameters']:,} | {interval(plain[name])} | {interval(m)} "
-            f"| {100 * m['test_sd']:.2f} | {m['seeds']} |"
-        )
-    chosen = max(study.values(), key=lambda m: m["val_accuracy"])
     lines += [
-        "",
-        (
-            f"Validation chooses {chosen['depth']} hidden layers of {chosen['width']} units, with "
-            f"{interval(chosen)} % of the test images classified rightly (mean and 95 % interval "
-            f"over {chosen['seeds']} seeds)."
-        ),
+        f"| {model} | {m['parameters']:,} | {interval(plain[model])} | {interval(m)} "
+        f"| {100 * m['test_sd']:.2f} | {m['seeds']} |"
+        for model, m in _study(name).items()
     ]
     return "\n".join(lines)
+
+
+def regularised() -> str:
+    """The regularised study, and the depth that validation chooses."""
+    chosen = max(_study("regularised").values(), key=lambda m: m["val_accuracy"])
+    return (
+        f"{study('regularised')}\n\n"
+        f"Validation chooses {chosen['depth']} hidden layers of {chosen['width']} units, with "
+        f"{interval(chosen)} % of the test images classified rightly (mean and 95 % interval "
+        f"over {chosen['seeds']} seeds)."
+    )
+
+
+def bfloat16() -> str:
+    """The study with matrix products in bfloat16."""
+    return study("bfloat16")
+
+
+def _study(name: str) -> dict[str, dict[str, Any]]:
+    paths = sorted((STUDIES / name / "metrics").glob("L*.json"))
+    return {path.stem: support.read_json(path) for path in paths}
 
 
 def interval(m: dict[str, Any]) -> str:
