@@ -71,6 +71,7 @@ def everything_else() -> str:
     from isoparam.training import Trainer, Training, evaluate
     from isoparam.views import Views
 
+    torch.set_num_threads(1)  # as in the processes that train
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (300, SIZES[0]), generator=generator, dtype=torch.uint8)
     labels = torch.randint(10, (300,), generator=generator)
