@@ -301,7 +301,7 @@ def test_read_only_folders(study):
     assert told.startswith("error: metrics/L2.json cannot be written: Permission denied; ")
     with read_only(study.folder, deep=True):
         told = attempt(study, "dvc repro", wrapper=WITHOUT_RIGHTS)
-    assert "ERROR: unexpected error - [Errno 13] Permission denied: " in told  # DVC's own words
+    assert "Permission denied" in told
 
 
 # Clocks.
