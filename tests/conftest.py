@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ class Project:
 def make_project(folder: Path, changes: Mapping[tuple[str, ...], Any], rate: float) -> Project:
     """A copy with changed parameters, widths for its budget, and a first commit."""
     project = Project(folder)
-    demo.copy(folder)
+    with chdir(ROOT):  # a test that works in another folder may be the first to ask
+        demo.copy(folder)
     demo.edit(folder, dict(changes), rate)
     project.run("python", "-m", "stages.widths", "--write")
     project.run("git", "init", "--quiet", "--initial-branch=main")
