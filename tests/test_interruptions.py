@@ -75,7 +75,7 @@ def give_a_hand(folder, output):
     written_in_place = (
         ("Unable to read RWLock-file '.dvc/tmp/rwlock'", ".dvc/tmp/rwlock"),
         (
-            "'./dvc.lock' ",
+            "dvc.lock' ",
             "dvc.lock",
         ),
     )
