@@ -2,10 +2,9 @@
 
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-import typer
 
 from isoparam.budget import count_parameters, layer_sizes, width_for_budget
 from isoparam.files import load_images, load_perceptron
@@ -22,7 +21,7 @@ CURVES = Path("plots/curves")
 HISTORY = ("seed", "epoch", "train_loss", "validation_loss", "validation_accuracy")
 
 
-def main(name: Annotated[str, typer.Argument(help="A model of params.yaml, such as L3.")]) -> None:
+def main(name: support.ModelName) -> None:
     """Evaluate models/NAME, into metrics/NAME.json and plots/curves/NAME.csv."""
     params = support.read_params()
     if params.train.strict:

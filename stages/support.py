@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from hashlib import md5
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
@@ -31,6 +31,18 @@ STRICT = {
 PARAMETERS = Path("params.yaml")
 LEARNING_RATES = Path("learning_rates.yaml")
 LOCK = Path("dvc.lock")
+
+# The model of a stage's command. DVC starts commands by a shell, so a name from params.yaml is no
+# part of them: it comes from the name of the stage, such as train@L3.
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        envvar="DVC_STAGE",
+        parser=lambda text: text.rpartition("@")[2],
+        metavar="NAME",
+        help="A model of params.yaml, such as L3.",
+    ),
+]
 
 
 def read_params() -> Parameters:

@@ -1,10 +1,8 @@
 """Stage train@MODEL: all seeds of one model, each a single-threaded process of its own on a CPU."""
 
 from pathlib import Path
-from typing import Annotated
 
 import pandas as pd
-import typer
 
 from isoparam.budget import layer_sizes
 from isoparam.parameters import SHAPES
@@ -14,7 +12,7 @@ OUT = Path("models")
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="A model of params.yaml, such as L3.")],
+    name: support.ModelName,
     *,
     workers: processes.Workers = None,
 ) -> None:

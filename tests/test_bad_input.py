@@ -323,10 +323,14 @@ def test_hostile_names_run_nothing(study):
         with support.edited_params(params) as document:
             document["models"][HOSTILE[0]] = {"depth": 0}
         rates.write_text(f"{texts[1]}{HOSTILE[0]}: 0.1\n", encoding="utf-8")
-        done = call(study.folder, ["dvc", "repro"])
-        assert done.returncode != 0
-        assert "error: params.yaml: models.L1; touch pwned: String should match" in done.stdout
-        assert not list(study.folder.rglob("pwned"))
+        for command in (
+            ["dvc", "repro", "--keep-going"],
+            ["dvc", "repro", "--single-item", "--force", f"train@{HOSTILE[0]}"],
+        ):
+            done = call(study.folder, command)
+            assert done.returncode != 0
+            assert "error: params.yaml: models.L1; touch pwned: String should match" in done.stdout
+            assert not list(study.folder.rglob("pwned"))
     finally:
         params.write_text(texts[0], encoding="utf-8")
         rates.write_text(texts[1], encoding="utf-8")

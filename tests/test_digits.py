@@ -140,7 +140,7 @@ def test_a_width_retrains_its_own_model_alone(wider):
         "diagnose",
     }
     assert wider.output.count("> python -m stages.train") == 1
-    assert "> python -m stages.train L3" in wider.output
+    assert "Running stage 'train@L3'" in wider.output
     assert "> python -m stages.plot" in wider.output
     metrics = json.loads((wider.project.folder / "metrics/L3.json").read_text())
     assert not metrics["on_budget"]

@@ -84,6 +84,11 @@ def test_a_stage_depends_on_the_files_that_it_imports(stage):
     assert declared == reached(source_of(stage))
 
 
+def test_no_command_has_a_part_that_parameters_decide():
+    """DVC starts commands by a shell, which would run what a name has it run."""
+    assert not [stage["cmd"] for stage in STAGES.values() if "$" in stage["cmd"]]
+
+
 @pytest.mark.parametrize("package", ["isoparam", "stages"])
 def test_packages_run_nothing_of_their_own(package):
     """Their __init__ files are no dependencies, since nothing stands in them."""
