@@ -16,7 +16,14 @@ from pydantic import (
 from isoparam.budget import count_parameters
 
 # Features of an image and classes of each data set.
-SHAPES = {"mnist": (784, 10), "digits": (64, 10)}
+SHAPES = {
+    "mnist": (784, 10),
+    "fashion-mnist": (784, 10),
+    "kmnist": (784, 10),
+    "qmnist": (784, 10),
+    "emnist-letters": (784, 26),
+    "digits": (64, 10),
+}
 
 # Files in metrics/ beside those of the models.
 RESERVED = ("summary", "comparisons", "diagnostics", "gradients", "sampled", "instance")
@@ -60,7 +67,7 @@ class _Section(BaseModel):
 class Data(_Section):
     """Where the images come from."""
 
-    dataset: Literal["mnist", "digits"]
+    dataset: Literal["mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-letters", "digits"]
     local: Annotated[str, Field(min_length=1)] | None = None
     mirrors: list[Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]] = []
 

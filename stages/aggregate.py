@@ -28,7 +28,14 @@ COLUMNS = {
 }
 
 # This stage does not depend on the test images, only on how many of them there are.
-TEST_IMAGES = {"mnist": 10_000, "digits": 297}
+TEST_IMAGES = {
+    "mnist": 10_000,
+    "fashion-mnist": 10_000,
+    "kmnist": 10_000,
+    "qmnist": 60_000,
+    "emnist-letters": 20_800,
+    "digits": 297,
+}
 
 
 def main() -> None:

@@ -42,8 +42,7 @@ PROBE_IMAGES = 500
 def main() -> None:
     """Write the tables of plots/diagnostics."""
     params = support.read_params()
-    if params.train.strict:
-        support.be_strict()
+    support.use_instructions(strict=params.train.strict)
     inputs, classes = SHAPES[params.data.dataset]
     train, test = (
         load_images(SPLIT / f"{part}.safetensors", inputs, classes) for part in ("train", "test")

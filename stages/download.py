@@ -1,12 +1,15 @@
-"""Stage `download`: MNIST's four files, or scikit-learn's digits in their format, in data/raw.
+"""Stage `download`: MNIST's four files, or another data set in their format, in data/raw.
 
-A file counts only if its content has the right MD5 sum; a source that fails in whatever way, or
-takes too long, gives way to the next. Nothing is written before all four files are there.
+A file of MNIST counts only if its content has the right MD5 sum; a source that fails in whatever
+way, or takes too long, gives way to the next. Nothing is written before all files are there.
 """
 
 import gzip
 import hashlib
 import random
+import shutil
+import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +17,16 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from stages import support
+
+if TYPE_CHECKING:
+    from numpy import ndarray
 
 RAW = Path("data/raw")
 
@@ -58,13 +64,16 @@ def main() -> None:
     """Write the raw images and labels of the data set in params.yaml to data/raw.
 
     For mnist each file comes from the folder data.local if there is one, otherwise from the first
-    of data.mirrors that has it whole. For digits nothing is downloaded.
+    of data.mirrors that has it whole. For digits nothing is downloaded. For the others torchvision
+    downloads what is not in data.local, from its own addresses.
     """
-    params = support.read_params()
-    if params.data.dataset == "digits":
+    data = support.read_params().data
+    if data.dataset == "mnist":
+        contents = mnist(data.local, data.mirrors)
+    elif data.dataset == "digits":
         contents = digits()
     else:
-        contents = mnist(params.data.local, params.data.mirrors)
+        contents = from_torchvision(data.dataset, data.local)
     with support.replacing(RAW) as folder:
         (folder / "MNIST" / "raw").mkdir(parents=True)
         for name, content in contents.items():
@@ -245,7 +254,60 @@ def digits() -> dict[str, bytes]:
     numbers = random.Random(DIGITS_SEED)  # noqa: S311
     order = sorted(range(len(labels)), key=lambda _: numbers.random())
     train, test = order[:DIGITS_TRAINING_IMAGES], order[DIGITS_TRAINING_IMAGES:]
-    arrays = images[train], labels[train], images[test], labels[test]
+    return idx_files(images[train], labels[train], images[test], labels[test])
+
+
+def from_torchvision(dataset: str, local: str | None) -> dict[str, bytes]:
+    """The content of four files of the same names for a data set that torchvision knows.
+
+    torchvision holds what it downloads against its own MD5 sums, of the packed files.
+
+    Args:
+        dataset: fashion-mnist, kmnist, qmnist or emnist-letters.
+        local: a folder that may hold the packed files, which then need no network, or None.
+
+    Raises:
+        ValueError: if a file is neither there nor to be had.
+    """
+    from torchvision import datasets  # here, because it takes seconds and MNIST does without
+
+    kind, options = {
+        "fashion-mnist": (datasets.FashionMNIST, {}),
+        "kmnist": (datasets.KMNIST, {}),
+        "qmnist": (datasets.QMNIST, {}),
+        "emnist-letters": (datasets.EMNIST, {"split": "letters"}),
+    }[dataset]
+    arrays = []
+    limit = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_LIMIT_SECONDS)  # torchvision sets none
+    try:
+        with tempfile.TemporaryDirectory() as root:
+            raw = Path(root, kind.__name__, "raw")
+            raw.mkdir(parents=True)
+            for pattern in ("*.gz", "*.zip") if local else ():
+                for file in Path(local).glob(pattern):
+                    shutil.copy(file, raw)  # what has another MD5 sum is downloaded over it
+            for train in (True, False):
+                images = kind(root, train=train, download=True, **options)
+                arrays += [images.data.numpy(), images.targets.numpy()]
+    except Exception as error:  # noqa: BLE001 (whatever a server or torchvision does)
+        raise ValueError(
+            f"torchvision could not download {dataset}: {reason(error)}. Put the packed files that "
+            "it asks for into a folder and name that as data.local in params.yaml"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(limit)
+    for index in (0, 2):
+        if dataset == "qmnist":  # the other columns tell who wrote the digit
+            arrays[index + 1] = arrays[index + 1][:, 0]
+        if dataset == "emnist-letters":  # lying on their side, and counted from 1
+            arrays[index] = arrays[index].swapaxes(1, 2)
+            arrays[index + 1] = arrays[index + 1] - 1
+    return idx_files(*(array.astype("uint8") for array in arrays))
+
+
+def idx_files(*arrays: "ndarray") -> dict[str, bytes]:
+    """The content of MNIST's four files for images and labels to train with and to test."""
     return {
         file.name: idx_header(array.shape) + array.tobytes()
         for file, array in zip(FILES, arrays, strict=True)

@@ -24,8 +24,7 @@ HISTORY = ("seed", "epoch", "train_loss", "validation_loss", "validation_accurac
 def main(name: support.ModelName) -> None:
     """Evaluate models/NAME, into metrics/NAME.json and plots/curves/NAME.csv."""
     params = support.read_params()
-    if params.train.strict:
-        support.be_strict()
+    support.use_instructions(strict=params.train.strict)
     model = support.find_model(params.models, name)
     inputs, classes = SHAPES[params.data.dataset]
     shape = model.depth, model.width or 0, inputs, classes

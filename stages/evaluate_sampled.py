@@ -28,8 +28,7 @@ def main() -> None:
     Writes metrics/sampled.json, metrics/instance.json, plots/sampled.csv and plots/instance.csv.
     """
     params = support.read_params()
-    if params.train.strict:
-        support.be_strict()
+    support.use_instructions(strict=params.train.strict)
     shape = SHAPES[params.data.dataset]
     images = load_images(TEST, *shape)
     labels = images.labels.long()

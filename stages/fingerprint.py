@@ -52,7 +52,7 @@ def main(
     else:
         recorded = read_record()
         sizes = recorded["sizes"]
-    support.be_strict()
+    support.use_instructions(strict=True)
     hashes = {name: fingerprint(layers) for name, layers in sizes.items()}
     found = {"torch": version("torch"), "sizes": sizes, "hashes": hashes}
     if write:

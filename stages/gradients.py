@@ -44,8 +44,7 @@ class Case(NamedTuple):
 def main() -> None:
     """Check the gradients of problems 1.1 and 1.2 and write their largest errors."""
     params = support.read_params()
-    if params.train.strict:
-        support.be_strict()
+    support.use_instructions(strict=params.train.strict)
     generator = torch.Generator().manual_seed(0)
     errors: dict[str, float] = {}
     shares: dict[str, float] = {}

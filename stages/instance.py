@@ -62,8 +62,7 @@ def main(
 ) -> None:
     """Train all runs on data/split/train.safetensors, into models/instance/history.csv."""
     params = support.read_params()
-    if params.train.strict:
-        support.be_strict()
+    support.use_instructions(strict=params.train.strict)
     recipe = params.instance.model_dump()
     shape = SHAPES[params.data.dataset]
     runs, count = recipe.pop("runs"), recipe.pop("views")

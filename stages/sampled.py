@@ -48,8 +48,7 @@ def main(
 ) -> None:
     """Train all runs on data/split, into models/sampled."""
     params = support.read_params()
-    if params.train.strict:
-        support.be_strict()
+    support.use_instructions(strict=params.train.strict)
     recipe = params.sampled.model_dump()
     runs, seeds = recipe.pop("runs"), params.seeds
     shape = SHAPES[params.data.dataset]

@@ -151,7 +151,7 @@ def as_recorded(path: Path) -> Path:
         return path
     stages = YAML(typ="safe").load(_read_text(LOCK)).get("stages", {}).values()
     outs = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
-    found = _md5_of(path)
+    found = md5_of(path)
     if (expected := outs.get(path.as_posix(), found)) != found:
         raise ValueError(
             f"{path} is damaged (its MD5 is {found}, in {LOCK} {expected}): delete it, "
@@ -160,12 +160,12 @@ def as_recorded(path: Path) -> Path:
     return path
 
 
-def _md5_of(path: Path) -> str:
+def md5_of(path: Path) -> str:
     """As DVC reckons it: of a folder, that of a list of its files."""
     if path.is_file():
         return md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     names = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
-    content = [{"md5": _md5_of(path / name), "relpath": name} for name in names]
+    content = [{"md5": md5_of(path / name), "relpath": name} for name in names]
     return md5(json.dumps(content).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
@@ -271,12 +271,12 @@ def die_with_parent() -> None:
             sys.exit("error: the dvc that started this stage is gone")
 
 
-def be_strict() -> None:
-    """Start this command anew with instructions that give the same bits on any processor.
+def use_instructions(*, strict: bool) -> None:
+    """For strict, start this command anew with instructions that give the same bits everywhere.
 
     torch reads them when it is imported, which may have happened.
     """
-    if not os.environ.items() >= STRICT.items():
+    if strict and not os.environ.items() >= STRICT.items():
         os.execve(sys.executable, sys.orig_argv, os.environ | STRICT)
 
 

@@ -18,8 +18,7 @@ def main(
 ) -> None:
     """Train all seeds of one model on data/split, into models/NAME."""
     params = support.read_params()
-    if params.train.strict:
-        support.be_strict()
+    support.use_instructions(strict=params.train.strict)
     model = support.find_model(params.models, name)
     sizes = layer_sizes(model.depth, model.width or 0, *SHAPES[params.data.dataset])
     recipe = params.train.model_dump() | {"learning_rate": support.learning_rate_of(name)}

@@ -21,8 +21,7 @@ def main(
     A training that diverges has no loss and no accuracy there.
     """
     params = support.read_params()
-    if params.train.strict:
-        support.be_strict()
+    support.use_instructions(strict=params.train.strict)
     model = support.find_model(params.models, name)
     sizes = layer_sizes(model.depth, model.width or 0, *SHAPES[params.data.dataset])
     recipe = params.train.model_dump()

@@ -181,7 +181,7 @@ class Record:
         )
         metrics = f"metrics/{name}.json"
         self._accuracies = support.read_json(Path(metrics))["test_accuracies"]
-        if md5_of(Path(metrics)) != self._outs[metrics]:
+        if support.md5_of(Path(metrics)) != self._outs[metrics]:
             raise ValueError(f"{metrics} is not the one of {support.LOCK}: run `dvc repro`")
 
     def compare(self, folder: Path) -> Finding:
@@ -198,7 +198,7 @@ class Record:
             call(folder, "evaluate", self._name)
         except ValueError as error:
             return Finding(UNTOLD, f"it was not trained: {error}")
-        found = {path: md5_of(folder / path) for path in self._outs}
+        found = {path: support.md5_of(folder / path) for path in self._outs}
         accuracies = support.read_json(folder / f"metrics/{self._name}.json")["test_accuracies"]
         if found == self._outs:
             text = f"{describe(accuracies)} over {len(accuracies)} seeds"
@@ -208,7 +208,10 @@ class Record:
     def _provide_data(self, folder: Path) -> None:
         """Link the split of the project if it is the recorded one; make it anew if not."""
         expected = {path: md5 for path, md5 in self._deps.items() if path.startswith("data/")}
-        if all(Path(path).exists() and md5_of(Path(path)) == md5 for path, md5 in expected.items()):
+        if all(
+            Path(path).exists() and support.md5_of(Path(path)) == md5
+            for path, md5 in expected.items()
+        ):
             (folder / "data").mkdir()
             (folder / "data/split").symlink_to(Path("data/split").resolve())
             return
@@ -217,7 +220,7 @@ class Record:
                 document["data"]["local"] = str(Path(local).resolve())
         call(folder, "download")
         call(folder, "split")
-        differing = [path for path, md5 in expected.items() if md5_of(folder / path) != md5]
+        differing = [path for path, md5 in expected.items() if support.md5_of(folder / path) != md5]
         if differing:
             raise ValueError(f"{', '.join(differing)} would be others than those of {support.LOCK}")
 
@@ -251,11 +254,6 @@ def call(folder: Path, stage: str, *arguments: str) -> None:
     )
     if done.returncode:
         raise ValueError(f"the stage {stage} failed")
-
-
-def md5_of(path: Path) -> str:
-    """As DVC reckons it: of a folder, that of a list of its files."""
-    return support._md5_of(path)  # noqa: SLF001
 
 
 def environment() -> dict[str, Any]:

@@ -165,7 +165,7 @@ def test_other_accuracies_and_hashes_are_different(clone):
     code, output = run(clone.folder)
     assert code == 1
     assert "error: metrics/L1.json is not the one of dvc.lock: run `dvc repro`" in output
-    edit_lock(clone, "metrics/L1.json", lambda out: out.update(md5=verify.md5_of(metrics)))
+    edit_lock(clone, "metrics/L1.json", lambda out: out.update(md5=support.md5_of(metrics)))
     record = clone.folder / "record/fingerprint.json"
     content = json.loads(record.read_text())
     content["hashes"]["L2"] = content["hashes"]["L1"]
