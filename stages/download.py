@@ -67,13 +67,14 @@ def main() -> None:
     of data.mirrors that has it whole. For digits nothing is downloaded. For the others torchvision
     downloads what is not in data.local, from its own addresses.
     """
-    data = support.read_params().data
-    if data.dataset == "mnist":
-        contents = mnist(data.local, data.mirrors)
-    elif data.dataset == "digits":
+    params = support.read_params()
+    dataset, local = params.data.dataset, params.data.local
+    if dataset == "mnist":
+        contents = mnist(local, params.data.mirrors)
+    elif dataset == "digits":
         contents = digits()
     else:
-        contents = from_torchvision(data.dataset, data.local)
+        contents = from_torchvision(dataset, local)
     with support.replacing(RAW) as folder:
         (folder / "MNIST" / "raw").mkdir(parents=True)
         for name, content in contents.items():

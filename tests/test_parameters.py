@@ -209,9 +209,9 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("tuning", "hidden", 0))
             for path in REAL
             for value in ("0.1", "", True, False, None, [0.1], float("nan"), float("inf"))
         ),
-        (("data", "dataset"), "cifar", "'mnist' or 'digits', got 'cifar'"),
-        (("data", "dataset"), 1, "'mnist' or 'digits', got 1"),
-        (("data", "dataset"), None, "'mnist' or 'digits', got None"),
+        (("data", "dataset"), "cifar", "'emnist-letters' or 'digits', got 'cifar'"),
+        (("data", "dataset"), 1, "'emnist-letters' or 'digits', got 1"),
+        (("data", "dataset"), None, "'emnist-letters' or 'digits', got None"),
         (("data", "local"), 3, "string, got 3"),
         (("data", "local"), "", "got ''"),
         (("data", "mirrors"), "https://example.org/", "list, got 'https://example.org/'"),
