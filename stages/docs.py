@@ -239,6 +239,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "best": findings.best,
     "trend": findings.trend,
     "learning-rates": findings.learning_rates,
+    "plain-recipes": findings.plain_recipes,
     "regularisation": findings.regularisation,
     "regularised": findings.regularised,
     "bfloat16": findings.bfloat16,

@@ -9,7 +9,7 @@ from stages import support
 
 METRICS = Path("metrics")
 TUNING = Path("tuning/learning_rates.csv")
-TRIALS = Path("benchmarks/results/regularisation.csv")
+TRIALS = Path("benchmarks/results")
 STUDIES = Path("studies")
 
 
@@ -140,21 +140,39 @@ def learning_rates() -> str:
     return "\n".join(lines)
 
 
+def plain_recipes() -> str:
+    """The plain recipes that were tried."""
+    return _recipes("plain")
+
+
 def regularisation() -> str:
-    """The table of the ways to regularise that were tried, and their validation accuracies."""
-    table = support.read_csv(TRIALS, ("model", "epochs", "seed", "validation_accuracy"))
-    ways = [
-        name for name in table if name not in ("model", "epochs", "seed", "validation_accuracy")
-    ]
+    """The ways to regularise that were tried."""
+    return _recipes("regularisation")
+
+
+def _recipes(kind: str) -> str:
+    """A row for each network and recipe: what differs from its first, and the accuracy."""
+    known = ("model", "seed", "learning_rate", "epochs", "validation_accuracy")
+    table = support.read_csv(TRIALS / f"{kind}.csv", known)
+    others = [name for name in table if name not in known]
     lines = [
-        "| network | epochs | regularisation | seeds | validation accuracy, % |",
-        "| --- | ---: | --- | ---: | ---: |",
+        "| network | epochs | learning rate | what differs | seeds | validation accuracy, % |",
+        "| --- | ---: | ---: | --- | ---: | ---: |",
     ]
-    for (model, epochs, *values), rows in table.groupby(["model", "epochs", *ways], sort=False):
-        on = [f"`{way}` {value:g}" for way, value in zip(ways, values, strict=True) if float(value)]
+    first: dict[str, tuple[float, ...]] = {}
+    groups = table.groupby(["model", "epochs", "learning_rate", *others], sort=False)
+    for (model, epochs, rate, *values), rows in groups:
+        usual = first.setdefault(model, tuple(values))
+        differs = [
+            f"`{name}` {value:g}"
+            for name, value, its_usual in zip(others, values, usual, strict=True)
+            if value != its_usual
+        ]
         accuracy = rows["validation_accuracy"]
         mean = "diverged" if accuracy.isna().any() else f"{100 * accuracy.mean():.2f}"
-        lines.append(f"| {model} | {epochs} | {', '.join(on) or 'none'} | {len(rows)} | {mean} |")
+        lines.append(
+            f"| {model} | {epochs} | {rate:g} | {', '.join(differs)} | {len(rows)} | {mean} |"
+        )
     return "\n".join(lines)
 
 
