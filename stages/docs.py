@@ -20,6 +20,7 @@ DOCUMENTS = (
     Path("docs/sampled_softmax.md"),
     Path("docs/performance.md"),
     Path("docs/reproducibility.md"),
+    Path("docs/model_card.md"),
 )
 METRICS = Path("metrics")
 DIAGNOSTICS = Path("plots/diagnostics")
