@@ -1,4 +1,4 @@
-"""The width of each depth that meets the budget: printed, or written to params.yaml."""
+"""The width of each depth that meets a budget: printed, or written to params.yaml."""
 
 from typing import Annotated
 
@@ -16,31 +16,43 @@ def main(
     write: Annotated[
         bool, typer.Option("--write", help="Set the widths in params.yaml, keeping its comments.")
     ] = False,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Another budget than that of params.yaml.")
+    ] = None,
+    arguments: Annotated[
+        bool, typer.Option("--arguments", help="Print arguments for `dvc exp run` instead.")
+    ] = False,
 ) -> None:
     """Print the width that meets the budget at each depth of params.yaml."""
     params = support.read_params()
+    budget = budget or params.budget
     shape = SHAPES[params.data.dataset]
     table = Table("model", "depth", "ideal width", "width", "parameters", "deviation", "now")
     widths = {}
     for name, model in params.models.items():
         if model.depth == 0:
             parameters = count_parameters(0, 0, *shape)
-            table.add_row(name, "0", "", "", f"{parameters:,}", f"{parameters - params.budget:+,}")
+            table.add_row(name, "0", "", "", f"{parameters:,}", f"{parameters - budget:+,}")
             continue
-        widths[name] = width_for_budget(params.budget, model.depth, *shape)
+        widths[name] = width_for_budget(budget, model.depth, *shape)
         parameters = count_parameters(model.depth, widths[name], *shape)
         table.add_row(
             name,
             str(model.depth),
-            f"{ideal_width(params.budget, model.depth, *shape):.2f}",
+            f"{ideal_width(budget, model.depth, *shape):.2f}",
             str(widths[name]),
             f"{parameters:,}",
-            f"{parameters - params.budget:+,}",
+            f"{parameters - budget:+,}",
             "" if model.width == widths[name] else f"{model.width}: off the budget",
         )
-    Console().print(table)
+    if arguments:
+        values = {"budget": budget} | {f"models.{n}.width": width for n, width in widths.items()}
+        print(*(f"--set-param {key}={value}" for key, value in values.items()))
+    else:
+        Console().print(table)
     if write:
         with support.edited_params() as document:
+            document["budget"] = budget
             for name, width in widths.items():
                 document["models"][name]["width"] = width
 

@@ -655,6 +655,18 @@ def test_widths_writes_the_widths_and_keeps_all_else(folder):
     assert {path.name for path in folder.iterdir()} == {"params.yaml", "learning_rates.yaml"}
 
 
+def test_widths_of_another_budget_are_arguments_or_written(capsys):
+    widths.main(budget=1000, arguments=True)
+    arguments = (
+        "--set-param budget=1000 --set-param models.L1.width=13 --set-param models.L2.width="
+    )
+    assert capsys.readouterr().out == f"{arguments}11\n"
+    assert support.PARAMETERS.read_text(encoding="utf-8") == PARAMS
+    widths.main(budget=1000, write=True)
+    params = support.read_params()
+    assert (params.budget, [m.width for m in params.models.values()]) == (1000, [None, 13, 11])
+
+
 def test_widths_leaves_committed_parameters_as_they_are():
     committed = (ROOT / support.PARAMETERS).read_text(encoding="utf-8")
     support.PARAMETERS.write_text(committed, encoding="utf-8")

@@ -1,0 +1,77 @@
+"""The figure of a sweep over budgets, from tables; no file is read or written."""
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from isoparam.figures import STYLE, add_title
+
+# From light to dark, told apart in grey and with any colour vision; markers differ too.
+_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#332288", "#222222")
+_MARKERS = "osD^vPX"
+
+
+def accuracy_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
+    """Test accuracy against depth, a line for each budget.
+
+    Args:
+        tables: for each budget, in parameters, the columns depth, width, seeds, accuracy,
+            accuracy_lo and accuracy_hi; accuracies in [0, 1]; depth 0, off any budget, is left out.
+
+    Returns:
+        The figure; the best depth of each budget has a ring.
+
+    Raises:
+        ValueError: if there is no budget.
+    """
+    if not tables:
+        raise ValueError("a figure needs at least one budget, got none")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+        axes = figure.subplots()
+        for index, (budget, table) in enumerate(sorted(tables.items())):
+            rows = table[table["depth"] > 0].sort_values("depth")
+            mean = 100 * rows["accuracy"]
+            lo = 100 * rows["accuracy_lo"].fillna(rows["accuracy"])
+            hi = 100 * rows["accuracy_hi"].fillna(rows["accuracy"])
+            colour = _COLOURS[index % len(_COLOURS)]
+            axes.errorbar(
+                rows["depth"],
+                mean,
+                yerr=[mean - lo, hi - mean],
+                color=colour,
+                marker=_MARKERS[index % len(_MARKERS)],
+                markersize=5,
+                linewidth=1.3,
+                capsize=2.5,
+            )
+            best = mean.idxmax()
+            axes.plot(
+                rows["depth"][best],
+                mean[best],
+                "o",
+                markersize=11,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+            )
+            axes.annotate(
+                f"{budget:,}",
+                (rows["depth"].iloc[-1], mean.iloc[-1]),
+                xytext=(8, 0),
+                textcoords="offset points",
+                va="center",
+                color=colour,
+            )
+        axes.set_xlabel("hidden layers")
+        axes.set_ylabel("test accuracy, %")
+        axes.set_xticks(sorted({int(depth) for t in tables.values() for depth in t["depth"]} - {0}))
+        axes.margins(x=0.12)
+        seeds = " or ".join(
+            str(n) for n in sorted({int(n) for t in tables.values() for n in t["seeds"]})
+        )
+        add_title(
+            figure,
+            "Accuracy against depth at several budgets of parameters",
+            f"mean and 95 % interval over {seeds} seeds; rings: the highest mean of each budget",
+        )
+        return figure

@@ -1,0 +1,26 @@
+"""The sweep over budgets: studies/budgets/*.csv and the plain study, as one figure."""
+
+from pathlib import Path
+
+from isoparam.budget_figures import accuracy_by_budget
+from isoparam.figures import png
+from stages import support
+
+COLUMNS = ("depth", "width", "seeds", "accuracy", "accuracy_lo", "accuracy_hi")
+FOLDER = Path("studies/budgets")
+STUDY = Path("plots/depth_accuracy.csv")
+
+
+def main() -> None:
+    """Draw studies/budgets/accuracy.png. The name of a table is its budget."""
+    tables = {int(path.stem): path for path in FOLDER.glob("[0-9]*.csv")}
+    tables[support.read_params().budget] = STUDY
+    figure = accuracy_by_budget(
+        {budget: support.read_csv(path, COLUMNS) for budget, path in tables.items()}
+    )
+    with support.replacing(FOLDER / "accuracy.png") as partial:
+        partial.write_bytes(png(figure))
+
+
+if __name__ == "__main__":
+    support.run(main)
