@@ -244,6 +244,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "regularisation": findings.regularisation,
     "regularised": findings.regularised,
     "bfloat16": findings.bfloat16,
+    "budgets": findings.budgets,
     "widths": widths,
     "metrics-show": metrics_show,
     "sampled": sampled,

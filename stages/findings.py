@@ -207,6 +207,31 @@ def bfloat16() -> str:
     return study("bfloat16")
 
 
+def budgets() -> str:
+    """Test accuracy of each budget and depth, and which depths may be the best."""
+    paths = {int(path.stem): path for path in (STUDIES / "budgets").glob("[0-9]*.csv")}
+    paths[support.read_params().budget] = Path("plots/depth_accuracy.csv")
+    columns = ("model", "depth", "seeds", "accuracy", "may_be_best")
+    tables = {budget: support.read_csv(path, columns) for budget, path in sorted(paths.items())}
+    names = list(next(iter(tables.values()))["model"][1:])
+    lines = [
+        f"| parameters | seeds | {' | '.join(names)} | may be the best |",
+        f"| ---: | ---: |{' ---: |' * len(names)} --- |",
+    ]
+    for budget, table in tables.items():
+        rows = table[table["depth"] > 0]
+        best = rows["accuracy"].max()
+        cells = [
+            f"**{100 * accuracy:.2f}**" if accuracy == best else f"{100 * accuracy:.2f}"
+            for accuracy in rows["accuracy"]
+        ]
+        may_be_best = ", ".join(rows["model"][rows["may_be_best"]])
+        lines.append(
+            f"| {budget:,} | {rows['seeds'].iloc[0]} | {' | '.join(cells)} | {may_be_best} |"
+        )
+    return "\n".join(lines)
+
+
 def _study(name: str) -> dict[str, dict[str, Any]]:
     paths = sorted((STUDIES / name / "metrics").glob("L*.json"))
     return {path.stem: support.read_json(path) for path in paths}
