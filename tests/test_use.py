@@ -81,12 +81,3 @@ def test_the_papers_can_be_read_by_those_who_look_for_them():
         assert "iterative.dvc" in (ROOT / name).read_text(encoding="utf-8")
     for path in [*ROOT.glob(".devcontainer/*.json"), *ROOT.glob(".vscode/*.json")]:
         json.loads(path.read_text(encoding="utf-8"))
-
-
-def test_links_between_the_documents_lead_somewhere():
-    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-    assert len(documents) > 10
-    for document in documents:
-        for link in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
-            if not link.startswith(("http://", "https://", "#")):
-                assert (document.parent / link.partition("#")[0]).exists(), (document.name, link)
