@@ -47,7 +47,9 @@ def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
     assert (tmp_path / "L1.json").read_bytes() == (study.folder / "metrics/L1.json").read_bytes()
     study.run("dvc", "get", repo, "models/L1", "--out", str(tmp_path / "L1"))
     artifact = str(tmp_path / "chosen")
-    study.run("dvc", "artifacts", "get", repo, "chosen", "--rev", "main", "--out", artifact)
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    study.run("git", *identity, "tag", "--annotate", "chosen@v0.1.0", "--message", "chosen")
+    study.run("dvc", "artifacts", "get", repo, "chosen", "--out", artifact)
     for got, name in (("L1", "L1"), ("chosen", "L4")):
         files = {path.name: path.read_bytes() for path in (tmp_path / got).iterdir()}
         assert files == {p.name: p.read_bytes() for p in (study.folder / "models" / name).iterdir()}
