@@ -78,9 +78,11 @@ class Watch:
                 row["torch"] = maps.exists() and "libtorch" in maps.read_text(encoding="utf-8")
 
 
-def repro() -> pd.DataFrame:
+DVC_REPRO = [sys.executable, "-m", "dvc", "repro"]
+
+
+def repro(command: list[str] = DVC_REPRO) -> pd.DataFrame:
     """Run it, with a row for each stage that it ran, and one for what came before the first."""
-    command = [sys.executable, "-m", "dvc", "repro"]
     # This interpreter is the `python` of the stages.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     begin = time.monotonic()
@@ -166,11 +168,14 @@ def report(table: pd.DataFrame, conditions: str) -> str:
 
 def main(
     out: Annotated[Path, typer.Option(help="the CSV file to write, and .md beside it")] = RESULT,
+    *,
+    make: Annotated[bool, typer.Option("--make", help="run `make`, set-up included")] = False,
 ) -> None:
     """Run `dvc repro` twice, and write what the first run's stages and the second took."""
     before = timing.load()
-    table = repro()
-    again = repro()
+    command = ["make"] if make else DVC_REPRO
+    table = repro(command)
+    again = repro(command)
     if len(again) > 1:
         raise ValueError(f"the second run ran {', '.join(again['stage'][1:])}: nothing is written")
     table = pd.concat([table, again.assign(stage=AGAIN)], ignore_index=True)
@@ -183,8 +188,8 @@ def main(
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out, index=False, float_format="%.3f")
     conditions = (
-        f"`dvc repro` of {params.data.dataset} with {len(params.seeds)} seeds on "
-        f"{support.available_cores()} cores; {timing.processor_name()}; DVC "
+        f"`{'make' if make else 'dvc repro'}` of {params.data.dataset} with {len(params.seeds)} "
+        f"seeds on {support.available_cores()} cores; {timing.processor_name()}; DVC "
         f"{timing.version('dvc')}; load average {before:.1f} before; "
         f"`{timing.command('benchmarks.repro')}`"
     )
