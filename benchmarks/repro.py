@@ -61,16 +61,19 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
+        last = time.monotonic()
         while not self._done.wait(SECONDS):
+            now = time.monotonic()
             with contextlib.suppress(psutil.Error, OSError):
-                self._look()
+                self._look(now - last)  # on a busy machine more than the wait
+            last = now
 
-    def _look(self) -> None:
+    def _look(self, elapsed_seconds: float) -> None:
         stage, children = self.stage, psutil.Process(self._root).children(recursive=True)
         if not children:
             return
         row = self.rows.setdefault(stage, {"command_s": 0.0, "peak_mib": 0.0, "torch": False})
-        row["command_s"] += SECONDS
+        row["command_s"] += elapsed_seconds
         for child in children:
             row["peak_mib"] = max(row["peak_mib"], timing.peak_mebibytes(child.pid))
             if not row["torch"]:

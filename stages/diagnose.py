@@ -84,6 +84,7 @@ def main() -> None:
         }.items():
             frame.insert(0, "model", name)
             tables.setdefault(table, []).append(frame)
+        del layers, initial  # before those of the next model take memory
     hard = hardest(by_image, labels)
     hard = hard[losses[hard].argsort(descending=True, stable=True)]
     tables["hard_digits"] = [_describe(test, by_image, hard)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
@@ -208,6 +209,14 @@ def test_documents_agree_with_the_metrics(path, monkeypatch):
     text = path.read_text(encoding="utf-8")
     assert docs.BLOCK.search(text)
     assert docs.fill(text) == text
+
+
+def test_the_readme_tells_how_long_the_recorded_run_took():
+    run = pd.read_csv(ROOT / "benchmarks/results/repro.csv")
+    assert set(run["dataset"]) == {"mnist"}
+    minutes = run[run["stage"] != "(again)"]["seconds"].sum() / 60
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"(\d+) minutes on two\s+processor\s+cores", text) == [f"{minutes:.0f}"]
 
 
 def recorded_as(shown, expected):
