@@ -119,10 +119,10 @@ def read_tables() -> dict[str, pd.DataFrame]:
     )
     sampled["training"] = [docs.training_of(m) for m in sampled.to_dict("records")]
     of_run = {
-        m["run"]: docs.training_of(m).removeprefix("sampled, ")
+        m["run"]: docs.training_of(m).removeprefix("sampled, ").removesuffix(" weights")
         + ("" if pd.isna(m["samples"]) else f", K = {m['samples']:.0f}")
         + f", {m['epochs']} epochs"
-        + (" (by Zipf's law)" if m["images"] == "zipf" else "")
+        + (", Zipf" if m["images"] == "zipf" else "")
         for m in instance.to_dict("records")
     }
     epochs = support.read_csv(PLOTS / "instance.csv", ("run", "epoch", "accuracy", "loss"))

@@ -249,7 +249,8 @@ def test_the_browser_sees_in_digits_what_python_sees(page):
         "IMAGES", json.dumps(images.tolist())
     )
     copy = Path("report/tried.html")
-    copy.write_text(page.replace("</body>", f"{script}</body>"), encoding="utf-8")
+    before, end, after = page.rpartition("</body>")
+    copy.write_text(f"{before}{script}{end}{after}", encoding="utf-8")
     dom, console = browse(copy)
     assert not console
     found = json.loads(re.search(r'id="found">(.*?)</pre>', dom, re.DOTALL)[1])
@@ -326,7 +327,7 @@ def test_what_is_missing_is_told(tmp_path, monkeypatch):
     assert not Path("report").exists()
 
 
-def call(*command):
+def call(*command: str) -> None:
     names = {"dvc": [sys.executable, "-m", "dvc"]}
     done = subprocess.run(
         [*names.get(command[0], command[:1]), *command[1:]],

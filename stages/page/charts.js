@@ -13,14 +13,14 @@ const config = {
   },
   legend: {
     labelColor: "var(--ink)", titleColor: "var(--muted)", titleFontWeight: "normal",
-    labelFontSize: 12, titleFontSize: 12, orient: "top", symbolSize: 110, labelLimit: 0, symbolOpacity: 1,
+    labelFontSize: 12, titleFontSize: 12, orient: "top", symbolSize: 110, labelLimit: 0, symbolOpacity: 1, columnPadding: 16,
   },
 };
 const points = ".3f", percent = ".2%";
 const wide = document.body.clientWidth > 600;
 const depths = data.depth.map((row) => row.depth);
 const depthColour = {
-  field: "depth", type: "nominal", title: "hidden layers", sort: depths,
+  field: "depth", type: "nominal", title: "hidden layers", sort: depths, legend: { columns: wide ? 0 : 5 },
   scale: { domain: depths, range: depths.map((depth) => `var(--depth-${depth % 9})`) },
 };
 const verdicts = { "may be the best": "var(--accent)", "is not the best": "var(--muted)", "off the budget": "var(--warm)" };
@@ -102,14 +102,14 @@ const charts = {
         mark: { type: "rect", cornerRadius: 4, width: { band: 0.95 }, height: { band: 0.9 } },
         encoding: {
           fill: { condition: { test: "datum.points > 0", value: "var(--accent)" }, value: "var(--warm)" },
-          fillOpacity: { field: "size", type: "quantitative", legend: null, scale: { range: [0.04, 0.5], zero: true } },
+          fillOpacity: { field: "size", type: "quantitative", legend: null, scale: { range: [0.04, 0.45], zero: true } },
           stroke: { condition: { test: "datum.significant", value: "var(--ink)" }, value: "transparent" },
           strokeWidth: { value: 2 },
         },
       },
       {
-        mark: { type: "text", color: "var(--ink)", fontSize: 12 },
-        encoding: { text: { field: "points", type: "quantitative", format: wide ? "+.2f" : "+.1f" } },
+        mark: { type: "text", color: "var(--ink)", fontSize: wide ? 12 : 10 },
+        encoding: { text: { field: "points", type: "quantitative", format: "+.2f" } },
       },
     ],
   },
@@ -196,7 +196,7 @@ const charts = {
           fill: { condition: { test: "datum.label == datum.predicted", value: "var(--line)" }, value: "var(--accent)" },
           fillOpacity: {
             condition: { test: "datum.label == datum.predicted", value: 0.5 },
-            field: "errors", type: "quantitative", legend: null, scale: { type: "sqrt", range: [0.03, 0.75] },
+            field: "errors", type: "quantitative", legend: null, scale: { type: "sqrt", range: [0.03, 0.5] },
           },
         },
       },

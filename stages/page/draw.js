@@ -102,7 +102,7 @@ async function show(pixels) {
 function showDrawing() {
   const { data: rgba } = brush.getImageData(0, 0, pad.width, pad.height);
   const ink = Array.from({ length: pad.height }, (_, y) =>
-    Array.from({ length: pad.width }, (_, x) => rgba[4 * (y * pad.width + x)]));
+    Array.from({ length: pad.width }, (_, x) => rgba[4 * (y * pad.width + x) + 3])); // how opaque
   const pixels = prepare(ink);
   if (pixels) show(pixels);
 }
