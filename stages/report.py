@@ -57,6 +57,8 @@ def render(*, draws: bool) -> str:
     )
     params = support.read_params()
     inputs, classes = SHAPES[params.data.dataset]
+    letters = params.data.dataset == "emnist-letters"
+    names = list(ascii_lowercase[:classes]) if letters else list(map(str, range(classes)))
     tables = read_tables()
     return environment.get_template("report.html.j2").render(
         networks=draws,
@@ -78,15 +80,9 @@ def render(*, draws: bool) -> str:
         learning_rates=support.LEARNING_RATES.read_text(encoding="utf-8"),
         stages=_stages(),
         vega=vega(),
+        classes=names,
         data={name: _records(table) for name, table in tables.items()}
-        | {
-            "chosen": _chosen(tables["depth"]),
-            "classes": list(
-                ascii_lowercase[:classes]
-                if params.data.dataset == "emnist-letters"
-                else map(str, range(classes))
-            ),
-        },
+        | {"chosen": _chosen(tables["depth"]), "classes": names},
     )
 
 
@@ -137,14 +133,12 @@ def read_tables() -> dict[str, pd.DataFrame]:
 
 
 def hard_digits() -> list[dict[str, Any]]:
-    """The test images that all networks get wrong, as pictures."""
-    path = PLOTS / "diagnostics/hard_digits.csv"
-    columns = ("index", "label", "predicted", "votes", "networks", "pixels")
-    if len(path.read_text(encoding="utf-8").splitlines()) == 1:  # there are none
-        return []
+    """The test images that the most networks get wrong, as pictures, largest loss first."""
+    columns = ("index", "label", "predicted", "votes", "wrong", "networks", "pixels")
+    table = support.read_csv(PLOTS / "diagnostics/hard_digits.csv", columns)
     return [
         row | {"image": f"data:image/png;base64,{_png(row['pixels'])}"}
-        for row in support.read_csv(path, columns).to_dict("records")
+        for row in table.to_dict("records")
     ]
 
 
@@ -158,7 +152,8 @@ def read_networks() -> list[dict[str, Any]]:
     inputs, classes = SHAPES[params.data.dataset]
     seed = params.seeds[0]
     paths = {name: MODELS / name / f"seed-{seed}.safetensors" for name in params.models}
-    if not any(path.exists() for path in paths.values()):
+    # How the digits of scikit-learn were made of drawings is not known.
+    if params.data.dataset == "digits" or not any(path.exists() for path in paths.values()):
         return []
     from isoparam.files import load_perceptron
 
@@ -205,11 +200,11 @@ def _rounded(weight: Any, bias: Any) -> dict[str, Any]:
 
 
 def _png(pixels: str) -> str:
-    """Rows of grey pixels in hexadecimal, as a picture in base 64."""
+    """Rows of grey pixels in hexadecimal, as a picture in base 64 with the lightest one white."""
     content = bytes.fromhex(pixels)
-    side = isqrt(len(content))
+    side, most = isqrt(len(content)), max(content)
     file = BytesIO()
-    Image.frombytes("L", (side, side), content).save(file, "png")
+    Image.frombytes("L", (side, side), bytes(255 * v // most for v in content)).save(file, "png")
     return b64encode(file.getvalue()).decode()
 
 
@@ -218,21 +213,21 @@ def _html(text: str) -> str:
     return MarkdownIt("js-default").render(text)
 
 
-def _table(table: pd.DataFrame) -> str:
-    return str(table.to_html(border=0))
+def _table(table: pd.DataFrame, corner: str) -> str:
+    return str(table.rename_axis(index=None, columns=corner).to_html(border=0))
 
 
 def _curves(curves: pd.DataFrame) -> str:
     percent = curves.assign(percent=(100 * curves["validation_accuracy"]).map("{:.2f} %".format))
     wide = percent.pivot_table("percent", "epoch", "model", aggfunc="first", sort=False)
-    return _table(wide.rename_axis(columns=None).reset_index().set_index("epoch"))
+    return _table(wide, "epoch")
 
 
 def _confusions(confusion: pd.DataFrame) -> list[tuple[str, str]]:
     tables = []
     for name, rows in confusion.groupby("model", sort=False):
         wide = rows.pivot_table("images", "label", "predicted", sort=False)
-        tables.append((str(name), _table(wide.rename_axis(columns="predicted").round(1))))
+        tables.append((str(name), _table(wide.round(1), "true, predicted")))
     return tables
 
 
@@ -259,7 +254,8 @@ def _stages() -> str:
         for name, stage in stages.items()
         for out in stage.get("outs", [])
     ]
-    return _table(pd.DataFrame(rows, columns=["stage", "output", "MD5"]).set_index("stage"))
+    table = pd.DataFrame(rows, columns=["stage", "output", "MD5"])
+    return _table(table.set_index("stage"), "stage")
 
 
 def _comparisons() -> dict[str, Any]:

@@ -171,6 +171,21 @@ def test_the_page_can_be_read_in_other_ways(page):
     assert len(set(references.ids)) == len(references.ids)
 
 
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_letters_have_contrast(scheme):
+    style = (report.SOURCES / "style.css").read_text(encoding="utf-8")
+    colours = re.findall(r"--(\w+): light-dark\(#(\w{6}), #(\w{6})\)", style)
+    luminance = {}
+    for name, *pair in colours:
+        levels = [int(pair[scheme][i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in levels]
+        luminance[name] = np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05
+    for paper in ("paper", "raised"):
+        for name in ("ink", "muted", "accent", "warm"):
+            ratio = luminance[name] / luminance[paper]
+            assert max(ratio, 1 / ratio) > 4.5, (name, paper)  # of WCAG, level AA
+
+
 def test_the_numbers_are_those_of_the_metrics(page):
     data = data_of(page)
     for row in data["depth"]:
@@ -216,8 +231,9 @@ def test_the_hard_digits_are_shown(page):
     assert len(images) == len(rows) > 0
     for image, row in zip(images, rows, strict=True):
         assert row["index"] in image["alt"]
-        (folder := Path("hard.png")).write_bytes(b64decode(image["src"].partition("base64,")[2]))
-        assert np.asarray(Image.open(folder)).tobytes().hex() == row["pixels"]
+        Path("hard.png").write_bytes(b64decode(image["src"].partition("base64,")[2]))
+        pixels = np.array(list(bytes.fromhex(row["pixels"])))
+        assert (np.asarray(Image.open("hard.png")).flatten() == 255 * pixels // pixels.max()).all()
 
 
 @needs_browser
