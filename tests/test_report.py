@@ -382,3 +382,18 @@ def test_pages_of_dvc_load_nothing(tmp_path, monkeypatch):
     # The library warns of what DVC's specifications are, and draws them.
     assert [line for line in console if re.search("error|failed", line, re.IGNORECASE)] == []
     assert "<canvas" in drawn or "<svg" in drawn
+
+
+def test_another_study_has_a_page(digits):
+    """Of images that nobody draws: scikit-learn's digits have a making of their own."""
+    project, _ = digits
+    project.run("python", "-m", "stages.report")
+    text = (project.folder / "report/index.html").read_text(encoding="utf-8")
+    for row in data_of(text)["depth"]:
+        path = project.folder / f"metrics/{row['model']}.json"
+        m = json.loads(path.read_text(encoding="utf-8"))
+        assert (row["accuracy"], row["seeds"]) == (m["test_accuracy"], 3)
+    assert 'id="pad"' not in text
+    assert not (project.folder / "report/networks.js").exists()
+    if BROWSER is not None:
+        assert browse(project.folder / "report/index.html")[1] == []

@@ -2,6 +2,7 @@
 // dark need no drawing anew; what a scale must compute is an opacity.
 const data = JSON.parse(document.getElementById("data").textContent);
 
+const wide = document.body.clientWidth > 600;
 const config = {
   background: "transparent",
   font: getComputedStyle(document.body).fontFamily,
@@ -13,11 +14,10 @@ const config = {
   },
   legend: {
     labelColor: "var(--ink)", titleColor: "var(--muted)", titleFontWeight: "normal",
-    labelFontSize: 12, titleFontSize: 12, orient: "top", symbolSize: 110, labelLimit: 0, symbolOpacity: 1, columnPadding: 16,
+    labelFontSize: wide ? 12 : 10.5, titleFontSize: 12, orient: "top", symbolSize: 110, labelLimit: 0, symbolOpacity: 1, columnPadding: 16,
   },
 };
 const points = ".3f", percent = ".2%";
-const wide = document.body.clientWidth > 600;
 const depths = data.depth.map((row) => row.depth);
 const depthColour = {
   field: "depth", type: "nominal", title: "hidden layers", sort: depths, legend: { columns: wide ? 0 : 5 },
@@ -41,7 +41,7 @@ const charts = {
     encoding: {
       x: { field: "depth", type: "ordinal", title: "hidden layers", axis: { labelAngle: 0 } },
       color: {
-        field: "verdict", title: null,
+        field: "verdict", title: null, legend: { columns: wide ? 0 : 1 },
         scale: { domain: shownVerdicts, range: shownVerdicts.map((verdict) => verdicts[verdict]) },
       },
       tooltip: [
