@@ -127,7 +127,7 @@ const charts = {
     transform: [
       { calculate: "1 - datum.validation_accuracy", as: "error" },
       { calculate: "measure == 'validation error' ? datum.error : measure == 'validation loss' ? datum.validation_loss : datum.train_loss", as: "shown" },
-      { calculate: "measure == 'validation error' ? 1 - datum.validation_accuracy_hi : datum.shown", as: "low" },
+      { calculate: "measure == 'validation error' ? min(datum.shown, max(1 - datum.validation_accuracy_hi, 0.001)) : datum.shown", as: "low" }, // a logarithm has no 0
       { calculate: "measure == 'validation error' ? 1 - datum.validation_accuracy_lo : datum.shown", as: "high" },
       { filter: "datum.shown > 0" },
     ],
