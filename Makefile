@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test verify demo docs lock
+.PHONY: repro test verify demo report docs lock
 
 repro: .venv/ready
 	dvc repro
@@ -22,11 +22,16 @@ verify: .venv/ready
 demo: .venv/ready
 	python -m stages.demo
 
+# All results on one page that needs no network, report/index.html.
+report: .venv/ready
+	python -m stages.report
+
 # Write the tables of README.md and docs/ anew from metrics/ and benchmarks/results/.
 docs: .venv/ready
 	python -m stages.docs
 
-# Compiled bytecode saves seconds at each stage. An interrupted set-up leaves no `ready`.
+# Compiled bytecode saves seconds at each stage. The pages of `dvc plots` then need no network. An
+# interrupted set-up leaves no `ready`.
 .venv/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: isoparam needs Python 3.11 or later; name one as in 'make PYTHON=python3.12'" >&2; exit 1; }
@@ -37,6 +42,7 @@ docs: .venv/ready
 		$(PYTHON) -m venv .venv && \
 		$(BIN)/python -m pip install --require-hashes -r requirements.lock; \
 	fi
+	@$(BIN)/python -m stages.plots_page
 	@touch $@
 
 # Resolve the dependencies of pyproject.toml anew.

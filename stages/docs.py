@@ -95,7 +95,7 @@ def sampled() -> str:
             loss += f" ± {(m['test_loss_hi'] - m['test_loss_lo']) / 2:.4f}"
         ends = {"test_lo": m["test_accuracy_lo"], "test_hi": m["test_accuracy_hi"]}
         lines.append(
-            f"| {_training(m)} | {m['samples'] or ''} | {m['learning_rate']:g} "
+            f"| {training_of(m)} | {m['samples'] or ''} | {m['learning_rate']:g} "
             f"| {findings.interval(m | ends)} | {loss} |"
         )
     return "\n".join(lines)
@@ -112,7 +112,7 @@ def instance() -> str:
     ]
     laws = {"uniform": "once an epoch", "zipf": "by Zipf's law"}
     lines += [
-        f"| {laws[m['images']]} | {_training(m)} | {m['samples'] or ''} | {m['epochs']} "
+        f"| {laws[m['images']]} | {training_of(m)} | {m['samples'] or ''} | {m['epochs']} "
         f"| {m['learning_rate']:g} | {100 * m['test_accuracy']:.1f} | {m['test_loss']:.2f} |"
         for m in support.read_json(METRICS / "instance.json").values()
     ]
@@ -260,7 +260,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
 }
 
 
-def _training(m: dict[str, Any]) -> str:
+def training_of(m: dict[str, Any]) -> str:
+    """The way of a training in words."""
     names = {
         "full": "full softmax",
         "importance": "sampled, importance weights",
