@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from stages import demo
 
@@ -49,6 +51,15 @@ SAMPLED_YAML = "".join(
 
 # The study on digits, short.
 DIGITS = demo.CHANGES | {("train", "epochs"): 3, ("seeds",): [0, 7, 8]}
+
+# The same with three models and few stages, for tests of how stages are run.
+FEW = DIGITS | {
+    ("train", "epochs"): 1,
+    ("seeds",): [0, 7],
+    ("models",): {f"L{depth}": {"depth": depth, "width": 1} for depth in range(1, 4)},
+    ("sampled",): SAMPLED_SECTIONS["sampled"],
+}
+FEW_STAGES = {"check", "download", "split", "train", "evaluate", "aggregate", "sampled"}
 
 
 class Project:
@@ -119,3 +130,19 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Project]:
     for project in projects:
         project.commit("digits")
     return projects[0], projects[1]
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The study with few models and stages, run by a plain `dvc repro`; its commit is before."""
+    project = make_project(tmp_path_factory.mktemp("few") / "plain", FEW, demo.LEARNING_RATE)
+    path, yaml = project.folder / "dvc.yaml", YAML()
+    document = yaml.load(path)
+    for name in set(document["stages"]) - FEW_STAGES:
+        del document["stages"][name]
+    deps = document["stages"]["aggregate"]["deps"]
+    deps[:] = [dep for dep in deps if not re.search(r"L[04-8]\.json", dep)]
+    yaml.dump(document, path)
+    project.commit("few")
+    project.run("dvc", "repro")
+    return project
