@@ -15,11 +15,7 @@ from conftest import Project
 DAEMONS = ("munged", "slurmctld", "slurmd")
 MISSING = [name for name in DAEMONS if not shutil.which(name, path="/usr/sbin:/usr/local/sbin")]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)}: packages slurm-wlm, munge"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="slurmd starts jobs as root only"),
-]
+pytestmark = pytest.mark.slow
 
 # Nothing is measured, bound to cores or shared, so that it runs in a container.
 CONFIGURATION = """
@@ -166,6 +162,8 @@ class Study:
         return None
 
 
+@pytest.mark.skipif(bool(MISSING), reason="needs Debian's packages slurm-wlm and munge")
+@pytest.mark.skipif(os.geteuid() != 0, reason="slurmd starts jobs as root only")
 def test_a_study_goes_over_machines_and_only_what_died_is_done_again(few, slurm, tmp_path):
     folder = tmp_path / "study"
     few.run("git", "clone", "--quiet", str(few.folder), str(folder))
@@ -176,20 +174,20 @@ def test_a_study_goes_over_machines_and_only_what_died_is_done_again(few, slurm,
     task = until(lambda: study.task_of("train@L2"), lambda: study.logs(""))
     study.project.run("scancel", "--signal=KILL", "--full", task, **slurm)
     study.wait()
-    assert study.trained("train") == ["sampled", "train@L1", "train@L2", "train@L3"]
+    assert study.trained("train") == ["sampled", "train@L1", "train@L2"]
     assert not study.logs("head")  # it does not start where models are missing
     shutil.rmtree(folder / ".slurm")
 
     study.submit()
     study.wait()
-    assert len(study.logs("train")) == 4
+    assert len(study.logs("train")) == 3
     assert study.trained("train") == ["train@L2"]
     [head] = study.logs("head").values()
     assert study.trained("head") == []
     assert "Running stage 'evaluate@L2'" in head
     results = ("dvc.lock", "metrics", "plots", "models")
     ours, theirs = study.project.content(*results), few.content(*results)
-    assert len(ours) > 12
+    assert len(ours) > 10
     assert ours == theirs
     assert not list((folder / ".checkpoints").iterdir())
 

@@ -1,5 +1,7 @@
+#!/bin/bash
 # Read by the jobs that may run side by side: go to a clone of what was submitted, for DVC lets only
 # one command at a time work in a folder.
+set -eu
 export PATH="$SLURM_SUBMIT_DIR/.venv/bin:$PATH"
 clone=$(mktemp -d)
 trap 'rm -rf "$clone"' EXIT
