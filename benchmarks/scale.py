@@ -3,6 +3,7 @@
 python -m benchmarks.scale
 """
 
+import math
 import os
 import shutil
 import subprocess
@@ -20,8 +21,8 @@ from benchmarks import timing
 
 RESULT = timing.RESULTS / "scale.csv"
 
-# Stages that train, and how many of them are in one dvc.yaml. That DVC writes dvc.lock anew after
-# each stage makes a run's cost go with the square of the latter: 1,000 in one file take an hour.
+# Stages that train, and how many of them are in one dvc.yaml: DVC writes dvc.lock anew after each
+# stage, so that a run's cost grows about with the square of the latter.
 SIZES = [(10, 10), (100, 100), (300, 300), (1000, 100)]
 
 # A dvc.yaml in a folder of its own, and the one above, which depends on all models.
@@ -43,15 +44,20 @@ stages:
     outs: [table]
 """
 
+# Of which the report says what they would cost.
+MANY = 100_000
+
 # What is measured, in this order: in which folder, and the command.
+TASK, TASK_PUSH = "a task: one stage in a clone", "a task: its push"
+HEAD = "the head: all stages in a clone"
 TARGET = "part0/dvc.yaml:train@m0"
 STEPS = {
     "first run": ("project", ["repro"]),
     "run again": ("project", ["repro"]),
     "push": ("project", ["push", "--run-cache"]),
-    "a task: one stage in a clone": ("task", ["repro", "--pull", TARGET]),
-    "a task: its push": ("task", ["push", "--run-cache", "--with-deps", TARGET]),
-    "the head: all stages in a clone": ("head", ["repro", "--pull"]),
+    TASK: ("task", ["repro", "--pull", TARGET]),
+    TASK_PUSH: ("task", ["push", "--run-cache", "--with-deps", TARGET]),
+    HEAD: ("head", ["repro", "--pull"]),
 }
 
 
@@ -146,7 +152,37 @@ def report(table: pd.DataFrame, conditions: str) -> str:
     files = (f"{count:,}" for count in sizes["remote_files"])
     lines.append(f"| size of all `dvc.lock`, kB | | {' | '.join(kilobytes)} |")
     lines.append(f"| files at the remote | | {' | '.join(files)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *forecast(table)]).rstrip() + "\n"
+
+
+def forecast(table: pd.DataFrame) -> list[str]:
+    """What so many models would cost, going on as from one size to the next; none if too few."""
+    seconds = {
+        (stages, in_one, step): value
+        for stages, in_one, step, value in table[
+            ["stages", "in_one", "step", "processor_s"]
+        ].itertuples(index=False)
+    }
+    small, large, apart = SIZES[1:]
+    if not all((*size, HEAD) in seconds for size in (small, large, apart)):
+        return []
+    growth = math.log(seconds[*large, HEAD] / seconds[*small, HEAD], large[0] / small[0])
+    together = seconds[*large, HEAD] * (MANY / large[0]) ** growth
+    task = {size: seconds[*size, TASK] + seconds[*size, TASK_PUSH] for size in (small, apart)}
+    each = (task[apart] - task[small]) / (apart[0] - small[0])
+    one_of_many = task[small] + each * (MANY - small[0])
+    studies = MANY // small[0]
+    days, hours = task[small] * MANY / 86400, seconds[*small, HEAD] * studies / 3600
+    lines = f"""\
+{MANY:,} models, going on as from one size to the next:
+
+- in one dvc.yaml, the head takes {together / 86400:,.0f} days: its seconds grow with the power
+  {growth:.1f} of the stages from {small[0]} to {large[0]}
+- in one project with {small[1]} in a file, each task reads what stages there are and what the
+  remote has: {one_of_many:,.0f} seconds, {one_of_many * MANY / 86400:,.0f} days for all tasks
+- in {studies:,} studies of {small[0]}, each with a remote of its own, tasks take {days:.1f} days
+  beside the training, and heads {hours:.1f} hours, all of which can go on side by side"""
+    return lines.splitlines()
 
 
 def main(

@@ -165,6 +165,11 @@ def repro() -> str:
     return (RECORDS / "repro.md").read_text(encoding="utf-8").rstrip()
 
 
+def scale() -> str:
+    """What the benchmark says that DVC itself costs."""
+    return (RECORDS / "scale.md").read_text(encoding="utf-8").rstrip()
+
+
 def tuning() -> str:
     """The table of the learning rates tried with as many classes as images."""
     columns = ("run", "epochs", "class_rate", "learning_rate", "loss", "accuracy")
@@ -253,6 +258,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "benchmark": benchmark,
     "training": training,
     "repro": repro,
+    "scale": scale,
     "tuning": tuning,
     "seconds": seconds,
     "emulated": emulated,
