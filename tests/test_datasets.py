@@ -119,6 +119,7 @@ def test_images_and_labels_arrive_as_they_are(study):
         assert (read.targets.numpy() == labels).all()
 
 
+@pytest.mark.parametrize("study", ["kmnist", "emnist-letters"], indirect=True)  # 10 and 26 classes
 def test_the_study_goes_all_the_way(study):
     download.main()
     split.main()
