@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from isoparam.figures import STYLE, add_title
 
@@ -11,15 +12,15 @@ _COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#332288", "#
 _MARKERS = "osD^vPX"
 
 
-def accuracy_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
-    """Test accuracy against depth, a line for each budget.
+def error_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
+    """Test error against depth, a line for each budget, on a logarithmic scale.
 
     Args:
         tables: for each budget, in parameters, the columns depth, width, seeds, accuracy,
             accuracy_lo and accuracy_hi; accuracies in [0, 1]; depth 0, off any budget, is left out.
 
     Returns:
-        The figure; the best depth of each budget has a ring.
+        The figure; the depth with the least error of each budget has a ring.
 
     Raises:
         ValueError: if there is no budget.
@@ -31,24 +32,24 @@ def accuracy_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
         axes = figure.subplots()
         for index, (budget, table) in enumerate(sorted(tables.items())):
             rows = table[table["depth"] > 0].sort_values("depth")
-            mean = 100 * rows["accuracy"]
-            lo = 100 * rows["accuracy_lo"].fillna(rows["accuracy"])
-            hi = 100 * rows["accuracy_hi"].fillna(rows["accuracy"])
+            error = 100 * (1 - rows["accuracy"])
+            hi = 100 * (1 - rows["accuracy_lo"].fillna(rows["accuracy"]))
+            lo = 100 * (1 - rows["accuracy_hi"].fillna(rows["accuracy"]))
             colour = _COLOURS[index % len(_COLOURS)]
             axes.errorbar(
                 rows["depth"],
-                mean,
-                yerr=[mean - lo, hi - mean],
+                error,
+                yerr=[error - lo, hi - error],
                 color=colour,
                 marker=_MARKERS[index % len(_MARKERS)],
                 markersize=5,
                 linewidth=1.3,
                 capsize=2.5,
             )
-            best = mean.idxmax()
+            best = error.idxmin()
             axes.plot(
                 rows["depth"][best],
-                mean[best],
+                error[best],
                 "o",
                 markersize=11,
                 markerfacecolor="none",
@@ -56,14 +57,21 @@ def accuracy_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
             )
             axes.annotate(
                 f"{budget:,}",
-                (rows["depth"].iloc[-1], mean.iloc[-1]),
+                (rows["depth"].iloc[-1], error.iloc[-1]),
                 xytext=(8, 0),
                 textcoords="offset points",
                 va="center",
                 color=colour,
             )
         axes.set_xlabel("hidden layers")
-        axes.set_ylabel("test accuracy, %")
+        # An interval may reach beyond what an error can be; it is cut there.
+        axes.set_yscale("log", nonpositive="clip")
+        least = min(1 - table["accuracy"].max() for table in tables.values())
+        axes.set_ylim(80 * least, 100)
+        axes.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100]))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel("test error, %")
         axes.set_xticks(sorted({int(depth) for t in tables.values() for depth in t["depth"]} - {0}))
         axes.margins(x=0.12)
         seeds = " or ".join(
@@ -71,7 +79,7 @@ def accuracy_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
         )
         add_title(
             figure,
-            "Accuracy against depth at several budgets of parameters",
-            f"mean and 95 % interval over {seeds} seeds; rings: the highest mean of each budget",
+            "Error against depth at several budgets of parameters",
+            f"mean and 95 % interval over {seeds} seeds; rings: the least error of each budget",
         )
         return figure

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from isoparam.budget_figures import accuracy_by_budget
+from isoparam.budget_figures import error_by_budget
 from isoparam.figures import png
 from stages import support
 
@@ -12,13 +12,13 @@ STUDY = Path("plots/depth_accuracy.csv")
 
 
 def main() -> None:
-    """Draw studies/budgets/accuracy.png. The name of a table is its budget."""
+    """Draw studies/budgets/error.png. The name of a table is its budget."""
     tables = {int(path.stem): path for path in FOLDER.glob("[0-9]*.csv")}
     tables[support.read_params().budget] = STUDY
-    figure = accuracy_by_budget(
+    figure = error_by_budget(
         {budget: support.read_csv(path, COLUMNS) for budget, path in tables.items()}
     )
-    with support.replacing(FOLDER / "accuracy.png") as partial:
+    with support.replacing(FOLDER / "error.png") as partial:
         partial.write_bytes(png(figure))
 
 
