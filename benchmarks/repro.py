@@ -188,17 +188,13 @@ def main(
     ]
     params = support.read_params()
     table["dataset"] = params.data.dataset
-    out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out, index=False, float_format="%.3f")
     conditions = (
         f"`{'make' if make else 'dvc repro'}` of {params.data.dataset} with {len(params.seeds)} "
         f"seeds on {support.available_cores()} cores; {timing.processor_name()}; DVC "
         f"{timing.version('dvc')}; load average {before:.1f} before; "
         f"`{timing.command('benchmarks.repro')}`"
     )
-    text = report(pd.read_csv(out), conditions)
-    typer.echo(text)
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    timing.record(out, table, lambda recorded: report(recorded, conditions))
 
 
 if __name__ == "__main__":

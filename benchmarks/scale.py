@@ -192,15 +192,11 @@ def main(
     before = timing.load()
     sizes = [tuple(map(int, text.split("/"))) for text in size or []] or SIZES
     table = pd.concat([measure_all(*numbers) for numbers in sizes], ignore_index=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out, index=False, float_format="%.3f")
     conditions = (
         f"Seconds of processors; {timing.processor_name()}; DVC {timing.version('dvc')}; load "
         f"average {before:.1f} before; `{timing.command('benchmarks.scale')}`"
     )
-    text = report(pd.read_csv(out), conditions)
-    typer.echo(text)
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    timing.record(out, table, lambda recorded: report(recorded, conditions))
 
 
 if __name__ == "__main__":

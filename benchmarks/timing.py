@@ -194,3 +194,18 @@ def load() -> float:
 def command(module: str) -> str:
     """The command line of this run."""
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def record(out: Path, table: pd.DataFrame, report: Callable[[pd.DataFrame], str]) -> None:
+    """Write a table as CSV, and beside it, and to the terminal, what the report says of that file.
+
+    Args:
+        out: the CSV file.
+        table: its rows.
+        report: the report in Markdown, of the table as it is read back.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out, index=False, float_format="%.3f")
+    text = report(pd.read_csv(out))
+    print(text)
+    out.with_suffix(".md").write_text(text, encoding="utf-8")

@@ -2,9 +2,11 @@
 
 from math import isnan
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from isoparam.comparisons import LEVEL
+from isoparam.parameters import SHAPES
 from stages import support
 
 METRICS = Path("metrics")
@@ -15,7 +17,7 @@ STUDIES = Path("studies")
 
 def claim() -> str:
     """What the study found, in a few sentences."""
-    metrics, comparisons = _metrics(), _comparisons()
+    metrics, comparisons = _metrics(), read_comparisons()
     chosen = support.read_json(METRICS / "summary.json")
     start = f"**At {support.read_params().budget:,} parameters, "
     units = "hidden layer" if chosen["depth"] == 1 else "hidden layers"
@@ -23,7 +25,7 @@ def claim() -> str:
     accuracy = f"{interval(chosen)} %"
     seeds = chosen["seeds"]
     over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
-    pairs = _pairs_on_budget(comparisons)
+    pairs = pairs_on_budget(comparisons)
     if any(pair["p"] is not None for pair in pairs):
         among = chosen["depth"] in _depths(metrics, comparisons["may_be_best"])
         text = (
@@ -55,7 +57,7 @@ def results() -> str:
         ),
         "| ---: | ---: | ---: | ---: | ---: | ---: | :---: | ---: |",
     ]
-    may_be_best = _comparisons()["may_be_best"]
+    may_be_best = read_comparisons()["may_be_best"]
     for name, m in _metrics().items():
         deviation = 100 * m["test_sd"] if m["test_sd"] is not None else float("nan")
         lines.append(
@@ -69,7 +71,7 @@ def results() -> str:
 
 def differences() -> str:
     """The matrix of the differences of all pairs of models."""
-    comparisons = _comparisons()
+    comparisons = read_comparisons()
     names = list(comparisons["sampling"])
     pairs = {(pair["first"], pair["second"]): pair for pair in comparisons["pairs"]}
     lines = [
@@ -85,7 +87,7 @@ def differences() -> str:
 
 def best() -> str:
     """The table of how each model stands to the best, and to other test images."""
-    metrics, comparisons = _metrics(), _comparisons()
+    metrics, comparisons = _metrics(), read_comparisons()
     lines = [
         (
             "| | test accuracy and interval over seeds, % | p of *no other is better* "
@@ -105,7 +107,7 @@ def best() -> str:
 
 def trend() -> str:
     """Slope and curvature of accuracy against depth, in a sentence or two."""
-    slope, curvature = (_comparisons()["trend"][name] for name in ("slope", "curvature"))
+    slope, curvature = (read_comparisons()["trend"][name] for name in ("slope", "curvature"))
     if slope is None or slope["p"] is None:
         return "These runs do not tell a trend: it takes two depths on the budget and two seeds."
     mean, lo, hi = (f"{100 * slope[key]:+.4f}" for key in ("mean", "lo", "hi"))
@@ -237,6 +239,21 @@ def _study(name: str) -> dict[str, dict[str, Any]]:
     return {path.stem: support.read_json(path) for path in paths}
 
 
+def chosen_model() -> str:
+    """The name of the model that validation chose."""
+    depth = support.read_json(METRICS / "summary.json")["depth"]
+    models = support.read_params().models
+    return next(name for name, model in models.items() if model.depth == depth)
+
+
+def class_names() -> list[str]:
+    """What the classes of the data set are called: digits, or letters."""
+    dataset = support.read_params().data.dataset
+    _, classes = SHAPES[dataset]
+    letters = dataset == "emnist-letters"
+    return list(ascii_lowercase[:classes]) if letters else [str(i) for i in range(classes)]
+
+
 def interval(m: dict[str, Any]) -> str:
     """A mean test accuracy in percent, with half the length of its interval if it has one."""
     mean = f"{100 * m['test_accuracy']:.2f}"
@@ -248,11 +265,13 @@ def _metrics() -> dict[str, dict[str, Any]]:
     return {name: support.read_json(METRICS / f"{name}.json") for name in params.models}
 
 
-def _comparisons() -> dict[str, Any]:
+def read_comparisons() -> dict[str, Any]:
+    """What the stage aggregate says of all pairs of depths."""
     return support.read_json(METRICS / "comparisons.json")
 
 
-def _pairs_on_budget(comparisons: dict[str, Any]) -> list[dict[str, Any]]:
+def pairs_on_budget(comparisons: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pairs of two depths on the budget."""
     names = comparisons["p_best"]
     return [p for p in comparisons["pairs"] if p["first"] in names and p["second"] in names]
 
@@ -277,11 +296,11 @@ def _significance(pairs: list[dict[str, Any]]) -> str:
     largest = max(pairs, key=lambda pair: abs(pair["difference"]))
     between = (
         f"{100 * abs(largest['difference']):.2f} points between {largest['first']} and "
-        f"{largest['second']}, {'is' if _is_significant(largest) else 'is not'}"
+        f"{largest['second']}, {'is' if is_significant(largest) else 'is not'}"
     )
     if len(pairs) == 1:
         return f"The difference, {between} significant (paired t test)."
-    count = sum(map(_is_significant, pairs))
+    count = sum(map(is_significant, pairs))
     counted = {0: "none is", 1: "one is", len(pairs): "all are"}.get(count, f"{count} are")
     return (
         f"Of the {len(pairs)} differences between depths on the budget {counted} significant "
@@ -289,7 +308,8 @@ def _significance(pairs: list[dict[str, Any]]) -> str:
     )
 
 
-def _is_significant(pair: dict[str, Any]) -> bool:
+def is_significant(pair: dict[str, Any]) -> bool:
+    """Whether the two depths differ, with Holm's correction."""
     return pair["p_adjusted"] is not None and pair["p_adjusted"] <= LEVEL
 
 
@@ -297,7 +317,7 @@ def _second_less_first(pair: dict[str, Any]) -> str:
     """In points; bold where significant."""
     rounded = round(-100 * pair["difference"], 2)
     points = f"{rounded:+.2f}" if rounded else "0.00"
-    return f"**{points}**" if _is_significant(pair) else points
+    return f"**{points}**" if is_significant(pair) else points
 
 
 def _p(p: float, equals: str = "") -> str:

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from math import isqrt
 from pathlib import Path
-from string import ascii_lowercase
 from typing import Annotated
 
 import numpy as np
@@ -18,7 +17,7 @@ from isoparam.files import load_perceptron
 from isoparam.mlp import logits
 from isoparam.mnist import normalise
 from isoparam.parameters import SHAPES
-from stages import support
+from stages import findings, support
 
 MODELS = Path("models")
 # MNIST's own making: each digit fits a square of 20 pixels, in one of 28.
@@ -44,10 +43,10 @@ def main(
             "the digits have 8 by 8 pixels and no known making: predict is for MNIST's"
         )
     inputs, classes = SHAPES[params.data.dataset]
-    letters = params.data.dataset == "emnist-letters"
-    name = model or _chosen()
+    name = model or findings.chosen_model()
     shape = support.find_model(params.models, name)
     sizes = layer_sizes(shape.depth, shape.width or 0, inputs, classes)
+    names = findings.class_names()
     images = torch.stack([read(path, isqrt(inputs)).flatten() for path in pictures])  # (N, D)
     found = []
     for seed in params.seeds:
@@ -58,7 +57,6 @@ def main(
     for path, of_picture in zip(pictures, probabilities, strict=True):
         mean, least, most = of_picture.mean(0), of_picture.amin(0), of_picture.amax(0)  # (C,)
         label = int(mean.argmax())
-        names = list(ascii_lowercase[:classes]) if letters else [str(i) for i in range(classes)]
         agree = Counter(of_picture.argmax(-1).tolist())[label]
         if as_json:
             answer = {
@@ -142,13 +140,6 @@ def read(path: Path, side: int) -> Tensor:
     result = np.zeros((side, side), np.uint8)
     result[top : top + height, left : left + width] = small
     return torch.from_numpy(result)
-
-
-def _chosen() -> str:
-    """The model that validation chose."""
-    depth = support.read_json(Path("metrics/summary.json"))["depth"]
-    models = support.read_params().models
-    return next(name for name, model in models.items() if model.depth == depth)
 
 
 def _percent(share: Tensor) -> str:

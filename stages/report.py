@@ -9,7 +9,6 @@ from base64 import b64encode
 from io import BytesIO
 from math import isqrt
 from pathlib import Path
-from string import ascii_lowercase
 from typing import Any
 
 import pandas as pd
@@ -19,7 +18,6 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from isoparam.budget import layer_sizes
-from isoparam.comparisons import LEVEL
 from isoparam.parameters import SHAPES
 from stages import docs, findings, support
 from stages.plots_page import vega
@@ -56,14 +54,13 @@ def render(*, draws: bool) -> str:
         loader=FileSystemLoader(SOURCES), autoescape=True, undefined=StrictUndefined
     )
     params = support.read_params()
-    inputs, classes = SHAPES[params.data.dataset]
-    letters = params.data.dataset == "emnist-letters"
-    names = list(ascii_lowercase[:classes]) if letters else list(map(str, range(classes)))
+    inputs, _ = SHAPES[params.data.dataset]
+    names = findings.class_names()
     tables = read_tables()
     return environment.get_template("report.html.j2").render(
         networks=draws,
         side=isqrt(inputs),
-        test_images=_comparisons()["test_images"],
+        test_images=findings.read_comparisons()["test_images"],
         claim=_html(findings.claim()),
         results=_html(findings.results()),
         trend=_html(findings.trend()),
@@ -82,7 +79,7 @@ def render(*, draws: bool) -> str:
         vega=vega(),
         classes=names,
         data={name: _records(table) for name, table in tables.items()}
-        | {"chosen": _chosen(tables["depth"]), "classes": names},
+        | {"chosen": findings.chosen_model(), "classes": names},
     )
 
 
@@ -96,17 +93,14 @@ def read_tables() -> dict[str, pd.DataFrame]:
         for model, of_depth in zip(depth["model"], depth["depth"], strict=True)
     ]
     confusion = support.read_csv(PLOTS / "diagnostics/confusion.csv", ("model", "label"))
-    comparisons = _comparisons()
-    on_budget = comparisons["p_best"]
     pairs = pd.DataFrame(
         [
             # Of the row less the column.
             pair
             | {"difference": -pair["difference"]}
             | {"lo": _less(pair["hi"]), "hi": _less(pair["lo"])}
-            | {"significant": pair["p_adjusted"] is not None and pair["p_adjusted"] <= LEVEL}
-            for pair in comparisons["pairs"]
-            if pair["first"] in on_budget and pair["second"] in on_budget
+            | {"significant": findings.is_significant(pair)}
+            for pair in findings.pairs_on_budget(findings.read_comparisons())
         ]
     )
     sampled, instance = (
@@ -256,16 +250,6 @@ def _stages() -> str:
     ]
     table = pd.DataFrame(rows, columns=["stage", "output", "MD5"])
     return _table(table.set_index("stage"), "stage")
-
-
-def _comparisons() -> dict[str, Any]:
-    return support.read_json(findings.METRICS / "comparisons.json")
-
-
-def _chosen(depth: pd.DataFrame) -> str:
-    """The model that validation chose."""
-    chosen = support.read_json(findings.METRICS / "summary.json")["depth"]
-    return str(depth["model"][depth["depth"] == chosen].iloc[0])
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

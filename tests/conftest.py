@@ -109,6 +109,20 @@ def make_project(folder: Path, changes: Mapping[tuple[str, ...], Any], rate: flo
     return project
 
 
+def run_benchmark(name: str, *arguments: str) -> str:
+    """Run a benchmark of the project with one thread; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Project]:
     """The whole study on digits, short, in two copies under different circumstances."""

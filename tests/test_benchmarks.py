@@ -1,7 +1,6 @@
 """The benchmarks run, with every contestant that is installed, and judge their goals rightly."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +9,12 @@ from unittest import mock
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT, run_benchmark
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import repro, timing, training
 from benchmarks import sampled_softmax as benchmark
 from isoparam import mlp, products
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_sampled_softmax_prints_a_table_and_writes_it(tmp_path):
@@ -28,15 +26,7 @@ def test_sampled_softmax_prints_a_table_and_writes_it(tmp_path):
         if name != benchmark.OURS
         for word in ("--rivals", name)
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.sampled_softmax", *sizes, *few, *torch_only],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    printed = run_benchmark("sampled_softmax", *sizes, *few, *torch_only)
     table = pd.read_csv(tmp_path / "sampled_softmax.csv")
     assert table["contestant"].tolist() == list(benchmark.STEPS) * 2
     assert sorted(set(table["classes"])) == [60, 90]
@@ -45,7 +35,7 @@ def test_sampled_softmax_prints_a_table_and_writes_it(tmp_path):
     assert (table["best_ms"] <= table["median_ms"]).all()
     assert (tmp_path / "sampled_softmax.png").stat().st_size > 10_000
     text = (tmp_path / "sampled_softmax.md").read_text(encoding="utf-8")
-    assert text in done.stdout
+    assert text in printed
     for name in benchmark.STEPS:
         assert name in text
     assert "time / floor at C = 90" in text
@@ -141,15 +131,7 @@ def test_training_prints_tables_and_writes_them(tmp_path):
     small = ["--depths", "0", "--depths", "2", "--images", "256", "--budget", "20000"]
     few = ["--rounds", "2", "--budgets", "9000", "--batch-sizes", "32", "--out", str(tmp_path)]
     rivals = [word for name in IN_MEMORY for word in ("--rivals", name)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.training", *small, *few, *rivals],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    printed = run_benchmark("training", *small, *few, *rivals)
     epochs, processes, sizes = (
         pd.read_csv(tmp_path / f"training{name}.csv") for name in ("", "_processes", "_sizes")
     )
@@ -168,7 +150,7 @@ def test_training_prints_tables_and_writes_them(tmp_path):
         assert (sizes["peak_mib"] > 100).all()  # torch alone takes more
     assert (tmp_path / "training.png").stat().st_size > 10_000
     text = (tmp_path / "training.md").read_text(encoding="utf-8")
-    assert text in done.stdout
+    assert text in printed
     assert "floor / ours, mean over depths" in text
     assert "PyTorch, DataLoader / ours" in text
     assert f"`python -m benchmarks.training {' '.join(small)}" in text

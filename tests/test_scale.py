@@ -1,32 +1,20 @@
 """The benchmark of DVC itself runs, and docs/scale.md says what it recorded."""
 
-import os
-import subprocess
-import sys
-
 import pandas as pd
-from conftest import ROOT
+from conftest import ROOT, run_benchmark
 
 from benchmarks import scale
 
 
 def test_small_pipelines_are_measured(tmp_path):
     out = tmp_path / "scale.csv"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", "--size", "3/2", "--out", str(out)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    printed = run_benchmark("scale", "--size", "3/2", "--out", str(out))
     table = pd.read_csv(out)
     assert table["step"].tolist() == list(scale.STEPS)
     assert (table["processor_s"] > 0.1).all()
     # A record and an output of each of the three stages and of the one that gathers them.
     assert set(table["remote_files"]) == {8}
-    assert out.with_suffix(".md").read_text(encoding="utf-8") in done.stdout
+    assert out.with_suffix(".md").read_text(encoding="utf-8") in printed
 
 
 def test_the_recorded_report_is_that_of_the_recorded_figures():
