@@ -11,6 +11,11 @@ from torch import Tensor
 
 from isoparam.products import product
 
+# A step takes and frees blocks of megabytes. The C library hands free memory back to the kernel
+# beyond twice the largest block that was ever freed, which then clears each page anew for the next
+# step: up to a third of its time, in a process that has freed nothing large so far.
+torch.empty(30 << 20, dtype=torch.uint8)
+
 
 class SampledCrossEntropy(torch.autograd.Function):
     """Loss of each example and its derived gradients.
