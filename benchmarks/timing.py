@@ -18,6 +18,8 @@ from unittest import mock
 import pandas as pd
 import torch
 
+from stages import verify
+
 RESULTS = Path(__file__).parent / "results"
 
 Step = Callable[[], object]
@@ -171,12 +173,7 @@ def version(module: str) -> str:
 
 def processor_name() -> str:
     """What the processor calls itself."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].split(":", 1)[1].strip() if lines else name
-    return name
+    return verify.processor()["processor"] or platform.machine()
 
 
 def machine(device: str) -> str:

@@ -266,7 +266,7 @@ def environment() -> dict[str, Any]:
         "libc": " ".join(platform.libc_ver()),
         "packages": {name: version(name) for name in PACKAGES},
         "machine": platform.machine(),
-        **_processor(),
+        **processor(),
         "cores": support.available_cores(),
         "instructions of torch": torch.backends.cpu.get_cpu_capability(),
         "oneDNN": torch.backends.mkldnn.is_available(),
@@ -276,16 +276,19 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _processor() -> dict[str, Any]:
+def processor() -> dict[str, Any]:
     """Vendor, model and instruction sets; what Linux does not tell is None."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:
         lines = []
     told = {key.strip(): text.strip() for key, _, text in (line.partition(":") for line in lines)}
+    name = told.get("model name") or platform.processor() or None
+    if name and "cpu family" in told:  # two generations may have one name
+        name += f", family {told['cpu family']}, model {told['model']}"
     return {
         "vendor": told.get("vendor_id"),
-        "processor": told.get("model name") or platform.processor() or None,
+        "processor": name,
         "flags": sorted(told.get("flags", "").split()),
     }
 
