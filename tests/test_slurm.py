@@ -1,10 +1,11 @@
-"""The study on a Slurm of its own on this machine: real daemons, real jobs, a folder as remote."""
+"""The study on a Slurm of its own on this machine: real daemons, real jobs, two kinds of remote."""
 
 import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 MISSING = [name for name in DAEMONS if not shutil.which(name, path="/usr/sbin:/usr/local/sbin")]
 
 pytestmark = pytest.mark.slow
+needs_slurm = pytest.mark.skipif(
+    bool(MISSING), reason="needs Debian's packages slurm-wlm and munge"
+)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="slurmd starts jobs as root only")
 
 # Nothing is measured, bound to cores or shared, so that it runs in a container.
 CONFIGURATION = """
@@ -129,11 +134,24 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
             daemon.wait(30)
 
 
-class Study:
-    """The study in a folder from which it is submitted."""
+@pytest.fixture
+def store(tmp_path) -> Iterator[tuple[str, Path]]:
+    """The URL of a store over SSH, and the key to it."""
+    command = [sys.executable, str(Path(__file__).with_name("sftp_server.py")), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            port = server.stdout.readline().strip()
+            yield f"ssh://somebody@127.0.0.1:{port}/remote", tmp_path / "key"
+        finally:
+            server.terminate()
 
-    def __init__(self, folder: Path, slurm: dict[str, str]) -> None:
-        self.project, self.slurm = Project(folder), slurm
+
+class Study:
+    """A clone of a study in a folder from which it is submitted."""
+
+    def __init__(self, origin: Project, folder: Path, slurm: dict[str, str]) -> None:
+        origin.run("git", "clone", "--quiet", str(origin.folder), str(folder))
+        self.origin, self.project, self.slurm = origin, Project(folder), slurm
 
     def submit(self) -> None:
         """Send the chain, with one core for each job, so that two jobs run side by side."""
@@ -154,6 +172,16 @@ class Study:
         text = "".join(self.logs(job).values())
         return sorted(re.findall(r"Running stage '(train@\w+|sampled)'", text))
 
+    def check_that_the_head_has_what_others_trained(self) -> None:
+        """It trained nothing, and has the bytes of the origin, which trained all by itself."""
+        [head] = self.logs("head").values()
+        assert self.trained("head") == []
+        assert "Running stage 'evaluate@L2'" in head
+        results = ("dvc.lock", "metrics", "plots", "models")
+        ours, theirs = self.project.content(*results), self.origin.content(*results)
+        assert len(ours) > 10
+        assert ours == theirs
+
     def task_of(self, stage: str) -> str | None:
         """The number of the array's task that runs the stage now."""
         for name, text in self.logs("train").items():
@@ -162,12 +190,11 @@ class Study:
         return None
 
 
-@pytest.mark.skipif(bool(MISSING), reason="needs Debian's packages slurm-wlm and munge")
-@pytest.mark.skipif(os.geteuid() != 0, reason="slurmd starts jobs as root only")
+@needs_slurm
+@needs_root
 def test_a_study_goes_over_machines_and_only_what_died_is_done_again(few, slurm, tmp_path):
     folder = tmp_path / "study"
-    few.run("git", "clone", "--quiet", str(few.folder), str(folder))
-    study = Study(folder, slurm)
+    study = Study(few, folder, slurm)
     study.project.run("dvc", "remote", "add", "--local", "--default", "r", str(tmp_path / "remote"))
 
     study.submit()
@@ -182,30 +209,44 @@ def test_a_study_goes_over_machines_and_only_what_died_is_done_again(few, slurm,
     study.wait()
     assert len(study.logs("train")) == 3
     assert study.trained("train") == ["train@L2"]
-    [head] = study.logs("head").values()
-    assert study.trained("head") == []
-    assert "Running stage 'evaluate@L2'" in head
-    results = ("dvc.lock", "metrics", "plots", "models")
-    ours, theirs = study.project.content(*results), few.content(*results)
-    assert len(ours) > 10
-    assert ours == theirs
+    study.check_that_the_head_has_what_others_trained()
     assert not list((folder / ".checkpoints").iterdir())
 
 
+@needs_slurm
+@needs_root
+def test_the_remote_may_be_reached_over_ssh(few, slurm, store, tmp_path):
+    url, key = store
+    study = Study(few, tmp_path / "study", slurm)
+    study.project.run("dvc", "remote", "add", "--local", "--default", "r", url)
+    study.project.run("dvc", "remote", "modify", "--local", "r", "keyfile", str(key))
+    study.submit()
+    study.wait()
+    assert study.trained("train") == ["sampled", "train@L1", "train@L2"]
+    study.check_that_the_head_has_what_others_trained()
+    assert (tmp_path / "store/remote/runs").is_dir()
+
+
+RELATIVE = "error: the DVC remote has a relative path"
+
+
 @pytest.mark.parametrize(
-    ("url", "changed", "message"),
+    ("settings", "changed", "message"),
     [
-        (None, False, "error: no DVC remote that all machines reach: run 'dvc remote add"),
-        ("../remote", False, "error: the DVC remote has a relative path"),
-        ("/remote", True, "error: jobs work on clones, without the uncommitted changes"),
+        ({}, False, "error: no DVC remote that all machines reach: run 'dvc remote add"),
+        ({"url": "../remote"}, False, RELATIVE),
+        ({"url": "ssh://host/remote", "keyfile": "key"}, False, RELATIVE),
+        ({"url": "/remote"}, True, "error: jobs work on clones, without the uncommitted changes"),
     ],
 )
-def test_what_the_jobs_would_not_see_is_not_submitted(few, tmp_path, url, changed, message):
+def test_what_the_jobs_would_not_see_is_not_submitted(few, tmp_path, settings, changed, message):
     folder = tmp_path / "study"
     few.run("git", "clone", "--quiet", str(few.folder), str(folder))
     project = Project(folder)
-    if url:
-        project.run("dvc", "remote", "add", "--local", "--default", "r", url)
+    if settings:
+        project.run("dvc", "remote", "add", "--local", "--default", "r", settings["url"])
+    if "keyfile" in settings:
+        project.run("dvc", "remote", "modify", "--local", "r", "keyfile", settings["keyfile"])
     if changed:
         (folder / "params.yaml").write_text("", encoding="utf-8")
     with pytest.raises(AssertionError, match=message):
