@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from base64 import b64decode
+from collections import Counter
 from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -296,6 +297,7 @@ def test_the_numbers_are_those_of_the_metrics(page):
     assert {r["run"]: r["test_loss"] for r in data["sampled"]} == {
         name: m["test_loss"] for name, m in sampled.items()
     }
+    cells = []  # of the tables of epochs
     for name in ("curves", "instance"):
         paths = sorted((ROOT / "plots/curves").glob("*.csv"))
         paths = paths if name == "curves" else [ROOT / "plots/instance.csv"]
@@ -304,6 +306,13 @@ def test_the_numbers_are_those_of_the_metrics(page):
         ]
         key = "validation_accuracy" if name == "curves" else "accuracy"
         assert sorted(r[key] for r in data[name]) == sorted(float(r[key]) for r in rows)
+        for r in rows:
+            if name == "instance":
+                cells.append(f"{100 * float(r[key]):.1f} %")
+            else:
+                cells.append(f"{100 * (1 - float(r[key])):.2f} %")
+                cells += [f"{float(r[loss]):.4f}" for loss in ("validation_loss", "train_loss")]
+    assert Counter(cells) <= Counter(re.findall("<td>(.*?)</td>", page))
 
 
 def test_the_hard_digits_are_shown(page):
@@ -420,7 +429,7 @@ def exact(name, images):
     return logits(layers, x)[0].double().softmax(-1).numpy()
 
 
-def test_without_models_nothing_can_be_drawn(tmp_path, page):
+def test_without_models_nothing_can_be_drawn(tmp_path, page, capsys):
     for path in Path().iterdir():
         if path.name not in ("models", "report"):
             (tmp_path / path.name).symlink_to(path.resolve())
@@ -428,6 +437,7 @@ def test_without_models_nothing_can_be_drawn(tmp_path, page):
         patch.chdir(tmp_path)
         report.main()
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+    assert "\nTo draw digits on it, train the networks with `dvc repro`" in capsys.readouterr().out
     plain = (tmp_path / "report/index.html").read_text(encoding="utf-8")
     assert 'id="pad"' in page
     assert 'id="pad"' not in plain
@@ -492,7 +502,7 @@ def test_pages_of_dvc_load_nothing(tmp_path, monkeypatch):
 def test_another_study_has_a_page(digits):
     """Of images that nobody draws: scikit-learn's digits have a making of their own."""
     project, _ = digits
-    project.run("python", "-m", "stages.report")
+    assert "To draw" not in project.run("python", "-m", "stages.report")
     text = (project.folder / "report/index.html").read_text(encoding="utf-8")
     for row in data_of(text)["depth"]:
         path = project.folder / f"metrics/{row['model']}.json"
