@@ -29,7 +29,10 @@ def main(
     *,
     run: Annotated[bool, typer.Option(help="Run the pipeline in the copy.")] = True,
 ) -> None:
-    """Copy the project to FOLDER, switch it to the digits and run `dvc repro` there."""
+    """Copy the project to FOLDER, switch it to the digits and run `dvc repro` there.
+
+    All results are then on a page, report/index.html in FOLDER.
+    """
     if folder.exists() and not (folder / ".demo").exists():
         raise ValueError(f"{folder} exists and is no earlier demo: name another folder")
     if folder.exists():
@@ -45,7 +48,9 @@ def main(
         call(folder, "git", *command)
     if run:
         call(folder, sys.executable, "-m", "dvc", "repro")
-        print(f"The figures are in {folder / 'plots'}, the accuracies in {folder / 'metrics'}.")
+        call(folder, sys.executable, "-m", "stages.verify", "--record-environment")
+        call(folder, sys.executable, "-m", "stages.report")
+        print(f"All of it is on one page, {folder / 'report/index.html'}.")
 
 
 def copy(folder: Path) -> None:

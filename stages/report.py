@@ -39,6 +39,8 @@ def main() -> None:
     with support.replacing(FOLDER / "index.html") as partial:
         partial.write_text(page, encoding="utf-8")
     print(f"The page is {FOLDER / 'index.html'}.")
+    if not networks and support.read_params().data.dataset != "digits":
+        print("To draw digits on it, train the networks with `dvc repro` and make the page again.")
 
 
 def render(*, draws: bool) -> str:
@@ -69,6 +71,7 @@ def render(*, draws: bool) -> str:
         sampled=_html(docs.sampled()),
         instance=_html(docs.instance()),
         curves=_curves(tables["curves"]),
+        views=_views(tables["instance"]),
         confusions=_confusions(tables["confusion"]),
         hard=hard_digits(),
         commit=commit(),
@@ -211,10 +214,24 @@ def _table(table: pd.DataFrame, corner: str) -> str:
     return str(table.rename_axis(index=None, columns=corner).to_html(border=0))
 
 
-def _curves(curves: pd.DataFrame) -> str:
-    percent = curves.assign(percent=(100 * curves["validation_accuracy"]).map("{:.2f} %".format))
-    wide = percent.pivot_table("percent", "epoch", "model", aggfunc="first", sort=False)
-    return _table(wide, "epoch")
+def _wide(table: pd.DataFrame, shown: pd.Series, column: str) -> str:
+    """A row for each epoch; what has no such epoch is left blank."""
+    rows = table.assign(shown=shown)
+    wide = rows.pivot_table("shown", "epoch", column, aggfunc="first", sort=False)
+    return _table(wide.sort_index().fillna(""), "epoch")
+
+
+def _curves(curves: pd.DataFrame) -> list[tuple[str, str]]:
+    shown = {
+        "validation error": (100 * (1 - curves["validation_accuracy"])).map("{:.2f} %".format),
+        "validation loss": curves["validation_loss"].map("{:.4f}".format),
+        "training loss": curves["train_loss"].map("{:.4f}".format),
+    }
+    return [(name, _wide(curves, values, "model")) for name, values in shown.items()]
+
+
+def _views(instance: pd.DataFrame) -> str:
+    return _wide(instance, (100 * instance["accuracy"]).map("{:.1f} %".format), "training")
 
 
 def _confusions(confusion: pd.DataFrame) -> list[tuple[str, str]]:

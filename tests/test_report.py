@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from base64 import b64decode
+from collections import Counter
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +64,84 @@ SCRIPT = """
 })();
 </script>
 """
+# What the eye, a finger and the keyboard meet, once all that folds is open.
+SENSES = """
+<script>
+addEventListener("load", () => setTimeout(() => {
+  const found = { dark: matchMedia("(prefers-color-scheme: dark)").matches, width: innerWidth };
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (colour) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = (colour) => colour.slice(0, 3).map((level) => level / 255)
+    .map((x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0.05);
+  const contrast = (one, other) => {
+    const ratio = luminance(one) / luminance(other);
+    return Math.max(ratio, 1 / ratio);
+  };
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = rgb(getComputedStyle(e).backgroundColor);
+      if (colour[3] == 255) return colour;
+    }
+  };
+  const ratios = (selector, property, keep = () => true) =>
+    [...document.querySelectorAll(selector)].filter(keep).map((e) => {
+      const style = getComputedStyle(e), paper = behind(e);
+      return [`${e.tagName} ${e.textContent.slice(0, 20)}`, contrast(rgb(style[property]), paper)];
+    });
+  const speaks = (e) => e.checkVisibility() &&
+    [...e.childNodes].some((node) => node.nodeType == 3 && node.textContent.trim());
+  found.letters = [
+    ...ratios("body *:not(script, style, svg *)", "color", speaks),
+    ...ratios(".chart svg text", "fill", speaks),
+  ];
+  found.lines = [
+    ...ratios(".chart :is(.mark-line path, .role-mark.mark-rule line)", "stroke"),
+    ...ratios(".chart .mark-symbol path", "fill"),
+  ];
+  const ink = rgb(getComputedStyle(document.body).color);
+  found.cells = [...document.querySelectorAll(".chart .mark-rect path")].map((e) => {
+    const style = getComputedStyle(e), share = +style.fillOpacity, paper = behind(e);
+    const mixed = rgb(style.fill).map((level, i) => share * level + (1 - share) * paper[i]);
+    return [e.getAttribute("aria-label"), contrast(ink, mixed)];
+  });
+  const reached = "a, button, select, summary, [tabindex]";
+  found.focus = [...document.querySelectorAll(reached)].map((e) => {
+    e.focus({ focusVisible: true });
+    const style = getComputedStyle(e);
+    return [e.tagName, document.activeElement == e && style.outlineStyle == "solid" &&
+      parseFloat(style.outlineWidth), contrast(rgb(style.outlineColor), behind(e.parentElement))];
+  });
+  found.scrolled = document.documentElement.scrollWidth;
+  const right = (e) => e.getBoundingClientRect().right;
+  found.outside = [...document.querySelectorAll("figure *, .digits *, .drawing *")]
+    .filter((e) => !e.closest("svg") && right(e) > right(e.parentElement) + 1)
+    .map((e) => e.outerHTML.slice(0, 80));
+  found.squares = [...document.querySelectorAll(".digits img, #pad, #seen")]
+    .map((e) => e.clientWidth / e.clientHeight);
+  const choose = (id, choice) => {
+    const select = document.querySelector(`#${id} select[name="only"]`);
+    select.selectedIndex = choice;
+    select.dispatchEvent(new Event("change"));
+    return () => [...document.querySelectorAll(`#${id} .mark-line path`)]
+      .map((e) => +getComputedStyle(e).opacity * +getComputedStyle(e).strokeOpacity);
+  };
+  const chosen = [choose("curves", 4), choose("instance", 2)];
+  setTimeout(() => {
+    found.chosen = chosen.map((read) => read());
+    const out = Object.assign(document.createElement("pre"), { id: "found" });
+    out.textContent = JSON.stringify(found);
+    document.body.append(out);
+  }, 500);
+}, 1000));
+</script>
+"""
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +183,7 @@ def sizes_of(name):
     return layer_sizes(model.depth, model.width or 0, 784, 10)
 
 
-def browse(path):
+def browse(path, width=1000, *, dark=False):
     """What Chromium makes of a page, as HTML, and all that it says on its console."""
     done = subprocess.run(
         [
@@ -112,7 +192,8 @@ def browse(path):
             "--no-sandbox",  # CI is root
             "--disable-gpu",
             "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--window-size=1000,800",
+            f"--window-size={width},800",
+            f"--blink-settings=preferredColorScheme={int(not dark)}",
             "--virtual-time-budget=20000",
             "--enable-logging=stderr",
             "--dump-dom",
@@ -216,6 +297,7 @@ def test_the_numbers_are_those_of_the_metrics(page):
     assert {r["run"]: r["test_loss"] for r in data["sampled"]} == {
         name: m["test_loss"] for name, m in sampled.items()
     }
+    cells = []  # of the tables of epochs
     for name in ("curves", "instance"):
         paths = sorted((ROOT / "plots/curves").glob("*.csv"))
         paths = paths if name == "curves" else [ROOT / "plots/instance.csv"]
@@ -224,6 +306,13 @@ def test_the_numbers_are_those_of_the_metrics(page):
         ]
         key = "validation_accuracy" if name == "curves" else "accuracy"
         assert sorted(r[key] for r in data[name]) == sorted(float(r[key]) for r in rows)
+        for r in rows:
+            if name == "instance":
+                cells.append(f"{100 * float(r[key]):.1f} %")
+            else:
+                cells.append(f"{100 * (1 - float(r[key])):.2f} %")
+                cells += [f"{float(r[loss]):.4f}" for loss in ("validation_loss", "train_loss")]
+    assert Counter(cells) <= Counter(re.findall("<td>(.*?)</td>", page))
 
 
 def test_the_hard_digits_are_shown(page):
@@ -255,6 +344,36 @@ def test_charts_are_drawn_without_a_word_on_the_console():
         assert "NaN" not in chart, name
 
 
+def try_out(page, script, width=1000, *, dark=False):
+    """What a script finds on the page."""
+    copy = Path("report/tried.html")
+    before, end, after = page.rpartition("</body>")
+    copy.write_text(f"{before}{script}{end}{after}", encoding="utf-8")
+    dom, console = browse(copy, width, dark=dark)
+    assert not console
+    return json.loads(unescape(re.search(r'id="found">(.*?)</pre>', dom, re.DOTALL)[1]))
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["wide", "phone"])
+def test_the_page_can_be_read_and_used_by_all(page, width, dark):
+    found = try_out(page, SENSES, width=width, dark=dark)
+    assert (found["width"], found["dark"]) == (width, dark)
+    # Of WCAG, level AA: 4.5 for text, 3 for what else is to be seen.
+    least = {"letters": (4.5, 1000), "cells": (4.5, 128), "lines": (3, 100)}
+    for name, (ratio, count) in least.items():
+        assert len(found[name]) >= count
+        assert [each for each in found[name] if each[1] < ratio] == [], name
+    assert len(found["focus"]) > 30
+    assert [each for each in found["focus"] if each[1] < 2 or each[2] < 3] == []
+    assert found["scrolled"] <= width
+    assert found["outside"] == []
+    assert found["squares"] == pytest.approx([1] * len(found["squares"]), abs=0.02)
+    # One line of each chart stands out when it is chosen in the list.
+    for opacities in found["chosen"]:
+        assert sorted(opacities)[-2:] == [0.08, 1]
+
+
 @needs_browser
 def test_the_browser_sees_in_digits_what_python_sees(page):
     generator_ = np.random.default_rng(3)
@@ -266,12 +385,7 @@ def test_the_browser_sees_in_digits_what_python_sees(page):
     script = SCRIPT.replace("INK", json.dumps(ink.tolist())).replace(
         "IMAGES", json.dumps(images.tolist())
     )
-    copy = Path("report/tried.html")
-    before, end, after = page.rpartition("</body>")
-    copy.write_text(f"{before}{script}{end}{after}", encoding="utf-8")
-    dom, console = browse(copy)
-    assert not console
-    found = json.loads(re.search(r'id="found">(.*?)</pre>', dom, re.DOTALL)[1])
+    found = try_out(page, script)
 
     # The same arithmetic on the same rounded weights, then the network as it was trained.
     text = Path("report/networks.js").read_text(encoding="utf-8")
@@ -315,7 +429,7 @@ def exact(name, images):
     return logits(layers, x)[0].double().softmax(-1).numpy()
 
 
-def test_without_models_nothing_can_be_drawn(tmp_path, page):
+def test_without_models_nothing_can_be_drawn(tmp_path, page, capsys):
     for path in Path().iterdir():
         if path.name not in ("models", "report"):
             (tmp_path / path.name).symlink_to(path.resolve())
@@ -323,6 +437,7 @@ def test_without_models_nothing_can_be_drawn(tmp_path, page):
         patch.chdir(tmp_path)
         report.main()
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+    assert "\nTo draw digits on it, train the networks with `dvc repro`" in capsys.readouterr().out
     plain = (tmp_path / "report/index.html").read_text(encoding="utf-8")
     assert 'id="pad"' in page
     assert 'id="pad"' not in plain
@@ -387,7 +502,7 @@ def test_pages_of_dvc_load_nothing(tmp_path, monkeypatch):
 def test_another_study_has_a_page(digits):
     """Of images that nobody draws: scikit-learn's digits have a making of their own."""
     project, _ = digits
-    project.run("python", "-m", "stages.report")
+    assert "To draw" not in project.run("python", "-m", "stages.report")
     text = (project.folder / "report/index.html").read_text(encoding="utf-8")
     for row in data_of(text)["depth"]:
         path = project.folder / f"metrics/{row['model']}.json"

@@ -2,11 +2,12 @@
 
 import json
 import re
+import shlex
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT, Project
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
@@ -14,7 +15,9 @@ from isoparam.files import load_images, load_perceptron
 from isoparam.mlp import logits
 from isoparam.mnist import normalise
 
-ROOT = Path(__file__).resolve().parents[1]
+
+def read_json(name):
+    return json.loads((ROOT / name).read_text(encoding="utf-8"))
 
 
 def read_yaml(name):
@@ -22,7 +25,7 @@ def read_yaml(name):
 
 
 def test_the_artifact_is_the_model_that_validation_chose():
-    summary = json.loads((ROOT / "metrics/summary.json").read_text(encoding="utf-8"))
+    summary = read_json("metrics/summary.json")
     (chosen,) = (
         name
         for name, model in read_yaml("params.yaml")["models"].items()
@@ -36,23 +39,29 @@ def test_the_artifact_is_the_model_that_validation_chose():
 
 
 def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
-    import dvc.api
-
     study = digits[0]
-    repo = str(study.folder)
-    metrics = dvc.api.read("metrics/summary.json", repo=repo)
-    assert metrics == (study.folder / "metrics/summary.json").read_text(encoding="utf-8")
-    assert dvc.api.params_show(repo=repo)["data"]["dataset"] == "digits"
-    study.run("dvc", "get", repo, "metrics/L1.json", "--out", str(tmp_path / "L1.json"))
-    assert (tmp_path / "L1.json").read_bytes() == (study.folder / "metrics/L1.json").read_bytes()
-    study.run("dvc", "get", repo, "models/L1", "--out", str(tmp_path / "L1"))
-    artifact = str(tmp_path / "chosen")
     identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
     study.run("git", *identity, "tag", "--annotate", "chosen@v0.1.0", "--message", "chosen")
-    study.run("dvc", "artifacts", "get", repo, "chosen", "--out", artifact)
-    for got, name in (("L1", "L1"), ("chosen", "L4")):
-        files = {path.name: path.read_bytes() for path in (tmp_path / got).iterdir()}
-        assert files == {p.name: p.read_bytes() for p in (study.folder / "models" / name).iterdir()}
+    # The examples, one after another in one folder.
+    text = (ROOT / "docs/use.md").read_text(encoding="utf-8")
+    text = text.replace("https://github.com/YOU/isoparam", str(study.folder))
+    commands = re.findall(r"^\$ (dvc .*)$", text, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        Project(tmp_path).run(*shlex.split(command))
+    assert read_json(tmp_path / "summary.json") == summary(study)
+    for name in ("L4", "chosen"):
+        files = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        assert files == {p.name: p.read_bytes() for p in (study.folder / "models/L4").iterdir()}
+    found = {}
+    (code,) = re.findall(r"```python\n(.*?dvc\.api.*?)```", text, re.DOTALL)
+    exec(code, found)  # noqa: S102
+    assert found["summary"] == summary(study)
+    assert found["parameters"]["data"]["dataset"] == "digits"
+
+
+def summary(study):
+    return read_json(study.folder / "metrics/summary.json")
 
 
 def test_the_weights_are_those_of_a_sequential(digits):
@@ -79,7 +88,19 @@ def test_the_papers_can_be_read_by_those_who_look_for_them():
     assert {"cff-version", "message", "title", "authors", "license", "version"} <= set(citation)
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'version = "{citation["version"]}"' in project
-    for name in (".devcontainer/devcontainer.json", ".vscode/extensions.json"):
-        assert "iterative.dvc" in (ROOT / name).read_text(encoding="utf-8")
-    for path in [*ROOT.glob(".devcontainer/*.json"), *ROOT.glob(".vscode/*.json")]:
-        json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_container_and_the_editor_find_what_make_sets_up():
+    container = read_json(".devcontainer/devcontainer.json")
+    target = container["postCreateCommand"].removeprefix("make ")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for of_readme in ("repro", "test"):
+        assert re.search(rf"^{of_readme}:.* {re.escape(target)}$", makefile, re.MULTILINE)
+    settings = read_json(".vscode/settings.json")
+    python = settings["python.defaultInterpreterPath"].removeprefix("${workspaceFolder}/")
+    assert python == f"{target.rpartition('/')[0]}/bin/python"
+    # DVC's extension takes the interpreter of Python's; it puts no folder into settings of its own.
+    assert not [v for name, v in settings.items() if name.startswith("dvc.") and "$" in str(v)]
+    recommended = read_json(".vscode/extensions.json")["recommendations"]
+    assert {"iterative.dvc", "ms-python.python"} <= set(recommended)
+    assert container["customizations"]["vscode"]["extensions"] == recommended

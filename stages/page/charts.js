@@ -30,6 +30,10 @@ const shownVerdicts = Object.keys(verdicts).filter((verdict) => data.depth.some(
 const interval = (lo, hi, form) =>
   `isValid(datum.${lo}) ? format(datum.${lo}, '${form}') + ' to ' + format(datum.${hi}, '${form}') : 'none'`;
 
+// One line among many: by a list for the keyboard and for fingers, or in the legend with a mouse.
+const only = (name, options) => ({ name: "only", value: "all", bind: { input: "select", name, options: ["all", ...options] } });
+const lit = (param, field) => ({ test: { and: [{ param }, `only == 'all' || datum.${field} == only`] } });
+
 const charts = {
   depth: {
     description: "Test accuracy against the number of hidden layers, with 95 % intervals",
@@ -123,6 +127,7 @@ const charts = {
         name: "measure", value: "validation error",
         bind: { input: "select", name: "Shown:", options: ["validation error", "validation loss", "training loss"] },
       },
+      only("Depth:", depths),
     ],
     transform: [
       { calculate: "1 - datum.validation_accuracy", as: "error" },
@@ -134,7 +139,7 @@ const charts = {
     encoding: {
       x: { field: "epoch", type: "quantitative", axis: { tickMinStep: 1, grid: false } },
       color: depthColour,
-      opacity: { condition: { param: "chosen", value: 1 }, value: 0.08 },
+      opacity: { condition: { ...lit("chosen", "depth"), value: 1 }, value: 0.08 },
     },
     layer: [
       {
@@ -142,7 +147,7 @@ const charts = {
         encoding: {
           y: { field: "low", type: "quantitative", scale: { type: "log", nice: false }, title: null, axis: { format: "~g", labelExpr: "measure == 'validation error' && datum.label ? format(datum.value, '~%') : datum.label" } },
           y2: { field: "high" },
-          opacity: { condition: { param: "chosen", value: 0.18 }, value: 0 },
+          opacity: { condition: { ...lit("chosen", "depth"), value: 0.18 }, value: 0 },
         },
       },
       {
@@ -245,6 +250,7 @@ const charts = {
     description: "Top-1 accuracy on fresh views against the epoch, for each run",
     height: 340,
     data: { values: data.instance },
+    params: [only("Run:", [...new Set(data.instance.map((row) => row.training))])],
     encoding: {
       x: { field: "epoch", type: "quantitative", axis: { tickMinStep: 1, grid: false } },
       y: { field: "accuracy", type: "quantitative", title: "top-1 on fresh views", axis: { format: ".0%" } },
@@ -252,7 +258,7 @@ const charts = {
         field: "training", title: null, sort: null, legend: { columns: wide ? 2 : 1 },
         scale: { range: [0, 1, 3, 5, 7, 8, 4, 6].map((depth) => `var(--depth-${depth})`) },
       },
-      opacity: { condition: { param: "run", value: 1 }, value: 0.08 },
+      opacity: { condition: { ...lit("run", "training"), value: 1 }, value: 0.08 },
       tooltip: [
         { field: "training" },
         { field: "epoch" },

@@ -131,10 +131,12 @@ addEventListener("pointermove", (event) => {
   brush.lineTo(...at(event));
   brush.stroke();
 });
-addEventListener("pointerup", () => {
-  if (drawing) showDrawing();
-  drawing = false;
-});
+for (const end of ["pointerup", "pointercancel"]) {
+  addEventListener(end, () => {
+    if (drawing) showDrawing();
+    drawing = false;
+  });
+}
 document.getElementById("clear").addEventListener("click", clear);
 for (const button of document.querySelectorAll("[data-pixels]")) {
   button.addEventListener("click", async () => {
