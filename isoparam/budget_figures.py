@@ -45,6 +45,7 @@ def error_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
                 markersize=5,
                 linewidth=1.3,
                 capsize=2.5,
+                label=f"{budget:,}",
             )
             best = error.idxmin()
             axes.plot(
@@ -54,14 +55,6 @@ def error_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
                 markersize=11,
                 markerfacecolor="none",
                 markeredgecolor=colour,
-            )
-            axes.annotate(
-                f"{budget:,}",
-                (rows["depth"].iloc[-1], error.iloc[-1]),
-                xytext=(8, 0),
-                textcoords="offset points",
-                va="center",
-                color=colour,
             )
         axes.set_xlabel("hidden layers")
         # An interval may reach beyond what an error can be; it is cut there.
@@ -73,7 +66,7 @@ def error_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylabel("test error, %")
         axes.set_xticks(sorted({int(depth) for t in tables.values() for depth in t["depth"]} - {0}))
-        axes.margins(x=0.12)
+        axes.legend(title="parameters", loc="upper left")
         seeds = " or ".join(
             str(n) for n in sorted({int(n) for t in tables.values() for n in t["seeds"]})
         )
