@@ -108,7 +108,8 @@ def slowly(_):
         ("wait_for_ever", signal.SIGTERM),
         ("wait_for_ever", signal.SIGINT),
         ("report_for_ever", signal.SIGINT),
-        ("report_for_ever", "kill a worker"),
+        ("report_for_ever", "kill the first worker"),
+        ("report_for_ever", "kill the last worker"),
     ],
 )
 def test_no_process_outlives_its_stage(tmp_path, work, how):
@@ -133,9 +134,9 @@ def test_no_process_outlives_its_stage(tmp_path, work, how):
         time.sleep(1 if work == "report_for_ever" else 0)
         family = psutil.Process(stage.pid).children(recursive=True)
         assert len(family) >= 2
-        if how == "kill a worker":
-            worker = int(next(tmp_path.iterdir()).suffix[1:])
-            os.kill(worker, signal.SIGKILL)
+        if isinstance(how, str):
+            workers = sorted(int(path.suffix[1:]) for path in tmp_path.iterdir())
+            os.kill(workers[0 if "first" in how else -1], signal.SIGKILL)
         else:
             stage.send_signal(how)
         if how == signal.SIGINT:  # a terminal sends it to all of them
