@@ -79,9 +79,6 @@ def run_all(
             running: dict[Future[Result | None], int] = {
                 pool.submit(_call, work, job): index for index, job in enumerate(jobs)
             }
-            # The pool watches the processes that it had at the last submission, when the newest was
-            # not yet among them.
-            pool.submit(int)
             try:
                 while running:
                     done = wait(running, return_when=FIRST_COMPLETED).done

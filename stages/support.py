@@ -203,9 +203,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     Raises:
         ValueError: if it is missing or damaged.
     """
-    text = _read_text(path)
     try:
-        table = pd.read_csv(StringIO(text))
+        table = pd.read_csv(StringIO(_read_text(path)))
     except ValueError as error:
         raise ValueError(f"{path} is not valid CSV ({error}): run `dvc repro`") from None
     missing = [column for column in columns if column not in table]

@@ -848,7 +848,7 @@ def test_check_asks_for_a_learning_rate_of_each_model(refuses):
         ),
         ("models/L1/history.csv", None, MISSING),
         ("models/L1/history.csv", b"", "is not valid CSV"),
-        ("models/L1/history.csv", b"\xff\xfe", "is not UTF-8"),
+        ("models/L1/history.csv", b"\xff\xfe", "is not valid CSV"),
         ("models/L1/history.csv", first_line, "must have rows and the columns seed, epoch"),
         *(
             ("models/L1/history.csv", without(column), "must have rows and the columns seed, epoch")
@@ -937,7 +937,7 @@ def test_aggregate_of_metrics_of_different_seeds(refuses):
 DAMAGED_TABLES = [
     (None, MISSING),
     (b"", "is not valid CSV"),
-    (b"\xff\xfe", "is not UTF-8"),
+    (b"\xff\xfe", "is not valid CSV"),
     (b'a,b\n1,"2', "is not valid CSV"),
     (first_line, "must have rows and the columns"),
 ]
