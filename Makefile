@@ -12,7 +12,7 @@ repro: .venv/ready
 test: .venv/ready
 	ruff check .
 	ruff format --check .
-	pytest --numprocesses 2 --dist loadgroup
+	pytest
 
 # Does this machine give what is recorded? One depth trained from nothing, in minutes.
 verify: .venv/ready

@@ -123,13 +123,6 @@ def run_benchmark(name: str, *arguments: str) -> str:
     return done.stdout
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of processes side by side, one does all tests of a file or of a project that they share."""
-    for item in items:
-        shared = {"digits", "few"}.intersection(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group(min(shared, default=item.path.name)))
-
-
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Project]:
     """The whole study on digits, short, in two copies under different circumstances."""
