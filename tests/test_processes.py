@@ -143,5 +143,6 @@ def test_no_process_outlives_its_stage(tmp_path, work, how):
         assert stage.wait(30) != 0
     finally:
         stage.kill()
+        stage.wait()  # else the warning of it fails another test
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
