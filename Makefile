@@ -16,19 +16,19 @@ test: .venv/ready
 
 # Does this machine give what is recorded? One depth trained from nothing, in minutes.
 verify: .venv/ready
-	python -m stages.verify
+	python -m tools verify
 
 # The study on small digits that need no network, in the folder demo/.
 demo: .venv/ready
-	python -m stages.demo
+	python -m tools demo
 
 # All results on one page that needs no network, report/index.html.
 report: .venv/ready
-	python -m stages.report
+	python -m tools report
 
 # Write the tables of README.md and docs/ anew from metrics/ and benchmarks/results/.
 docs: .venv/ready
-	python -m stages.docs
+	python -m tools docs
 
 # Compiled bytecode saves seconds at each stage. The pages of `dvc plots` then need no network. An
 # interrupted set-up leaves no `ready`.
@@ -42,7 +42,7 @@ docs: .venv/ready
 		$(PYTHON) -m venv .venv && \
 		$(BIN)/python -m pip install --require-hashes -r requirements.lock; \
 	fi
-	@$(BIN)/python -m stages.plots_page
+	@$(BIN)/python -m tools plots-page
 	@touch $@
 
 # Resolve the dependencies of pyproject.toml anew.

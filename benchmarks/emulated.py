@@ -19,8 +19,10 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from isoparam.training import Trainer  # noqa: E402
-from stages import fingerprint, support  # noqa: E402
+from isoparam.network import bits  # noqa: E402
+from isoparam.network.training import Trainer  # noqa: E402
+from pipeline import files  # noqa: E402
+from tools import fingerprint  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results"
 # Each kind of layer; the fingerprint itself is of all depths.
@@ -37,16 +39,16 @@ def runs() -> list[tuple[str, str, dict[str, str]]]:
         (
             HERE,
             f"strict mode without {name}",
-            {k: v for k, v in support.STRICT.items() if k != name},
+            {k: v for k, v in bits.STRICT.items() if k != name},
         )
-        for name in support.STRICT
+        for name in bits.STRICT
     ]
     return [
-        (HERE, STRICT, support.STRICT),
+        (HERE, STRICT, bits.STRICT),
         (HERE, DEFAULT, {}),
         *without,
-        (HASWELL, STRICT, support.STRICT),
-        (EPYC, STRICT, support.STRICT),
+        (HASWELL, STRICT, bits.STRICT),
+        (EPYC, STRICT, bits.STRICT),
         (HASWELL, DEFAULT, {}),
         (EPYC, DEFAULT, {}),
     ]
@@ -60,7 +62,7 @@ def python(code: str, processor: str, settings: dict[str, str]) -> list[str]:
         if not found:
             sys.exit("error: there is no qemu-x86_64: install Debian's package qemu-user")
         emulator = [found, "-cpu", processor]
-    inherited = {key: value for key, value in os.environ.items() if key not in support.STRICT}
+    inherited = {key: value for key, value in os.environ.items() if key not in bits.STRICT}
     done = subprocess.run(
         [*emulator, sys.executable, "-c", code],
         cwd=ROOT,
@@ -84,7 +86,7 @@ def compare() -> None:
             rows.append((processor, name, model, digest))
         print(processor, name, flush=True)
     table = pd.DataFrame(rows, columns=["processor", "settings", "model", "hash"])
-    support.write_csv(RESULTS / "emulated.csv", table)
+    files.write_csv(RESULTS / "emulated.csv", table)
 
 
 def measure() -> None:
@@ -92,12 +94,12 @@ def measure() -> None:
     code = "import emulated; emulated.time()"
     rows = []
     for _ in range(3):
-        for name, settings in ((DEFAULT, {}), (STRICT, support.STRICT)):
+        for name, settings in ((DEFAULT, {}), (STRICT, bits.STRICT)):
             times = python(code, HERE, settings)
             rows += [(name, model, float(t)) for model, t in zip(MODELS, times, strict=True)]
     table = pd.DataFrame(rows, columns=["settings", "model", "milliseconds"])
     table = table.groupby(["model", "settings"], sort=True)["milliseconds"].median().reset_index()
-    support.write_csv(RESULTS / "strict_cost.csv", table)
+    files.write_csv(RESULTS / "strict_cost.csv", table)
 
 
 def time() -> None:

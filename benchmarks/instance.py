@@ -15,11 +15,12 @@ import pandas as pd
 import torch
 import typer
 
-from isoparam.files import load_images
-from isoparam.instance import Probe, train_instances
-from isoparam.parameters import SHAPES, Parameters
-from isoparam.views import Views
-from stages import support
+from isoparam.images.datasets import SHAPES
+from isoparam.images.files import load_images
+from isoparam.sampled_study.instance import Probe, train_instances
+from isoparam.sampled_study.views import Views
+from pipeline import commands, files, parameters
+from pipeline.schema import Parameters
 
 TRAIN = Path("data/split/train.safetensors")
 RESULT = Path(__file__).parent / "results" / "instance.csv"
@@ -34,7 +35,7 @@ def main(
 ) -> None:
     """Train runs of params.yaml one after another and write a row for each."""
     torch.set_num_threads(1)  # as in the stage: more of them round otherwise
-    params = support.read_params()
+    params = parameters.read_params()
     rows = []
     for text in runs or DEFAULT:
         name, _, epochs = text.partition("=")
@@ -43,7 +44,7 @@ def main(
                 f"no run {name!r}; there are {', '.join(params.instance.runs)}"
             )
         rows.append(measure(params, name, int(epochs) if epochs else None))
-    support.write_csv(out, pd.DataFrame(rows))
+    files.write_csv(out, pd.DataFrame(rows))
 
 
 def measure(params: Parameters, name: str, epochs: int | None) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def measure(params: Parameters, name: str, epochs: int | None) -> dict[str, Any]
     views = Views(images, shift=recipe.pop("shift"), noise=recipe.pop("noise"))
     probe = Probe(views, count, law, seed=recipe["seed"], held_out=False)
     start = time.process_time()
-    with support.progress(name, recipe["epochs"]) as advance:
+    with commands.progress(name, recipe["epochs"]) as advance:
         last = train_instances(views, probe, law=law, on_epoch=advance, **recipe)[-1]
     return {
         "run": name,

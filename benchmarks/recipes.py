@@ -14,8 +14,8 @@ import pandas as pd
 import typer
 
 from isoparam.budget import layer_sizes
-from isoparam.parameters import SHAPES
-from stages import processes, support, trainings
+from isoparam.images.datasets import SHAPES
+from pipeline import commands, files, parameters, processes, trainings
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -68,21 +68,21 @@ def main(
     workers: processes.Workers = None,
 ) -> None:
     """Train each model by each recipe, into benchmarks/results/KIND.csv."""
-    params = support.read_params()
+    params = parameters.read_params()
     names = sorted({key for recipe in RECIPES[kind] for key in recipe} - {"rate"} | {"epochs"})
     for_all = {
         key: float(value) for key, _, value in (text.partition("=") for text in change or [])
     }
     rows: list[dict[str, Any]] = []
     for name in model:
-        shape = support.find_model(params.models, name)
+        shape = parameters.find_model(params.models, name)
         sizes = layer_sizes(shape.depth, shape.width or 0, *SHAPES[params.data.dataset])
         jobs = []
         for recipe in RECIPES[kind]:
             whole = params.train.model_dump() | for_all | recipe
             factor = rate * whole.pop("rate", 1.0)
             whole |= {
-                "learning_rate": factor * support.learning_rate_of(name),
+                "learning_rate": factor * parameters.learning_rate_of(name),
                 "epochs": int(whole["epochs"]),
             }
             chosen = params.tuning.seeds[:seeds]
@@ -97,8 +97,8 @@ def main(
                     | {"validation_accuracy": last[0].validation_accuracy if last else None}
                 )
         trainings.forget(f"trial-{name}")
-    support.write_csv(RESULTS / f"{kind}.csv", pd.DataFrame(rows))
+    files.write_csv(RESULTS / f"{kind}.csv", pd.DataFrame(rows))
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

@@ -1,6 +1,6 @@
 """Runs `dvc repro` and writes what each stage took: seconds, memory, imports.
 
-Run it in a folder without results, such as one of `python -m stages.demo --no-run`; what is up to
+Run it in a folder without results, such as one of `python -m tools.demo --no-run`; what is up to
 date takes no time.
 
 python -m benchmarks.repro
@@ -21,7 +21,7 @@ import psutil
 import typer
 
 from benchmarks import timing
-from stages import support
+from pipeline import commands, parameters
 
 RESULT = timing.RESULTS / "repro.csv"
 RUNNING = re.compile(r"Running stage '(.+)'")
@@ -186,11 +186,11 @@ def main(
         0.0 if stage in {START, AGAIN} else import_seconds(stage, torch=torch)
         for stage, torch in zip(table["stage"], table["torch"], strict=True)
     ]
-    params = support.read_params()
+    params = parameters.read_params()
     table["dataset"] = params.data.dataset
     conditions = (
         f"`{'make' if make else 'dvc repro'}` of {params.data.dataset} with {len(params.seeds)} "
-        f"seeds on {support.available_cores()} cores; {timing.processor_name()}; DVC "
+        f"seeds on {commands.available_cores()} cores; {timing.processor_name()}; DVC "
         f"{timing.version('dvc')}; load average {before:.1f} before; "
         f"`{timing.command('benchmarks.repro')}`"
     )

@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.timing import RESULTS, Step, Timer
-from isoparam.products import product
-from isoparam.sampled_softmax import descend, sampled_linear_cross_entropy
-from isoparam.samplers import UniformSampler
+from isoparam.network.products import product
+from isoparam.sampled_softmax.loss import descend, sampled_linear_cross_entropy
+from isoparam.sampled_softmax.samplers import UniformSampler
 
 OURS, FLOOR, FULL, TENSORFLOW = "isoparam", "floor", "full cross-entropy", "TensorFlow"
 LEARNING_RATE = 1e-3

@@ -18,7 +18,7 @@ from unittest import mock
 import pandas as pd
 import torch
 
-from stages import verify
+from tools import verify
 
 RESULTS = Path(__file__).parent / "results"
 

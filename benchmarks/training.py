@@ -39,10 +39,11 @@ from benchmarks import timing
 from benchmarks.timing import RESULTS, Step, Timer
 from isoparam import mlp, products
 from isoparam.budget import layer_sizes, width_for_budget
-from isoparam.mnist import normalise, pixel_statistics
-from isoparam.products import product
-from isoparam.training import Training
-from stages.support import STRICT, available_cores
+from isoparam.images.mnist import normalise, pixel_statistics
+from isoparam.network.bits import STRICT
+from isoparam.network.products import product
+from isoparam.network.training import Training
+from pipeline.commands import available_cores
 
 SHAPE = (784, 10)
 BUDGET = 814_090

@@ -1,1 +1,4 @@
-"""One command for each stage of dvc.yaml: read, call the library, write."""
+"""The stages of dvc.yaml and tuning/dvc.yaml, a file each: read, call isoparam, write.
+
+Here belongs what decides the bytes of one stage's output. A stage imports no other stage.
+"""

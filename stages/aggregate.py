@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from isoparam.comparisons import LEVEL, best_p_values, compare_pairs, trend
-from isoparam.statistics import share_of_trials
-from stages import support
+from isoparam.images.datasets import DATASETS
+from isoparam.results.comparisons import LEVEL, best_p_values, compare_pairs, trend
+from isoparam.results.statistics import share_of_trials
+from pipeline import commands, files, parameters
 
 METRICS = Path("metrics")
 TABLE = Path("plots/depth_accuracy.csv")
@@ -27,26 +28,16 @@ COLUMNS = {
     "validation_accuracy": "val_accuracy",
 }
 
-# This stage does not depend on the test images, only on how many of them there are.
-TEST_IMAGES = {
-    "mnist": 10_000,
-    "fashion-mnist": 10_000,
-    "kmnist": 10_000,
-    "qmnist": 60_000,
-    "emnist-letters": 20_800,
-    "digits": 297,
-}
-
 
 def main() -> None:
-    """Gather metrics/L*.json: the table, metrics/summary.json and metrics/comparisons.json.
+    """Gather metrics/depths: the table, metrics/summary.json and metrics/comparisons.json.
 
     The summary is of the model with the highest validation accuracy.
     """
-    params = support.read_params()
+    params = parameters.read_params()
     metrics = {name: _read(name) for name in params.models}
     metrics = dict(sorted(metrics.items(), key=lambda item: (item[1]["depth"], item[1]["width"])))
-    comparisons = compare(metrics, TEST_IMAGES[params.data.dataset])
+    comparisons = compare(metrics, DATASETS[params.data.dataset].test_images)
     table = pd.DataFrame(
         {"model": name}
         | {column: values[key] for column, key in COLUMNS.items()}
@@ -56,11 +47,11 @@ def main() -> None:
         }
         for name, values in metrics.items()
     )
-    support.write_csv(TABLE, table)
-    support.write_json(METRICS / "comparisons.json", comparisons)
+    files.write_csv(TABLE, table)
+    files.write_json(METRICS / "comparisons.json", comparisons)
     # Chosen by validation: a maximum over test accuracies would flatter the best.
     chosen = table.loc[table["validation_accuracy"].idxmax(), "model"]
-    support.write_json(METRICS / "summary.json", metrics[chosen])
+    files.write_json(METRICS / "summary.json", metrics[chosen])
 
 
 def compare(metrics: dict[str, dict[str, Any]], test_images: int) -> dict[str, Any]:
@@ -88,8 +79,8 @@ def compare(metrics: dict[str, dict[str, Any]], test_images: int) -> dict[str, A
 
 
 def _read(name: str) -> dict[str, Any]:
-    path = METRICS / f"{name}.json"
-    metrics = support.read_json(path)
+    path = METRICS / f"depths/{name}.json"
+    metrics = files.read_json(path)
     missing = [key for key in (*COLUMNS.values(), "test_accuracies") if key not in metrics]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: run `dvc repro evaluate@{name}`")
@@ -97,4 +88,4 @@ def _read(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

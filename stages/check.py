@@ -1,14 +1,14 @@
 """Stage check: are the parameters what the study understands? It runs at each change of them."""
 
-from stages import support
+from pipeline import commands, parameters
 
 
 def main() -> None:
     """Check params.yaml and learning_rates.yaml as a whole; say what is wrong, if anything is."""
-    params = support.read_params()
+    params = parameters.read_params()
     for name in params.models:
-        support.learning_rate_of(name)
+        parameters.learning_rate_of(name)
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 from ruamel.yaml import YAML
 
-from isoparam.figures import learning_rates, png
-from stages import support
+from isoparam.figures.depth import learning_rates, png
+from pipeline import commands, files, parameters
 
 GRID = Path("tuning")
 TABLE = GRID / "learning_rates.csv"
@@ -20,10 +20,10 @@ def main() -> None:
     The rate with the highest mean validation accuracy over seeds wins, the lower of two equals. A
     rate at which a seed diverges is out.
     """
-    params = support.read_params()
+    params = parameters.read_params()
     tables = []
     for name, model in params.models.items():
-        grid = support.read_csv(GRID / f"{name}.csv", COLUMNS).groupby("learning_rate")
+        grid = files.read_csv(GRID / f"{name}.csv", COLUMNS).groupby("learning_rate")
         diverged = grid["validation_accuracy"].apply(lambda values: values.isna().any())
         accuracy = grid["validation_accuracy"].mean().mask(diverged)
         if accuracy.isna().all():
@@ -45,16 +45,16 @@ def main() -> None:
             )
         )
     table = pd.concat(tables)
-    support.write_csv(TABLE, table)
-    with support.replacing(FIGURE) as partial:
+    files.write_csv(TABLE, table)
+    with files.replacing(FIGURE) as partial:
         partial.write_bytes(png(learning_rates(table)))
     yaml = YAML()
-    rates = yaml.load(support.LEARNING_RATES) or {}
+    rates = yaml.load(parameters.LEARNING_RATES) or {}
     chosen = table[table["chosen"]]
     rates |= dict(zip(chosen["model"], chosen["learning_rate"].tolist(), strict=True))
-    with support.replacing(support.LEARNING_RATES) as partial:
+    with files.replacing(parameters.LEARNING_RATES) as partial:
         yaml.dump(rates, partial)
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

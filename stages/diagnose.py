@@ -10,8 +10,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from isoparam.budget import layer_sizes
-from isoparam.diagnostics import (
+from isoparam.budget import layer_sizes, parameters_of
+from isoparam.images.datasets import SHAPES
+from isoparam.images.files import load_images
+from isoparam.images.mnist import Images, normalise
+from isoparam.network import bits
+from isoparam.network.files import load_perceptron
+from isoparam.network.mlp import Layers, initialise, layer_views, logits
+from isoparam.network.randomness import Stream, stream_of
+from isoparam.network.softmax import cross_entropy
+from isoparam.results.diagnostics import (
     calibration,
     confusion_matrix,
     expected_calibration_error,
@@ -20,17 +28,11 @@ from isoparam.diagnostics import (
     similarities,
     votes,
 )
-from isoparam.files import load_images, load_perceptron
-from isoparam.mlp import Layers, logits
-from isoparam.mnist import Images, normalise
-from isoparam.parameters import SHAPES
-from isoparam.softmax import cross_entropy
-from isoparam.statistics import estimate
-from isoparam.training import Trainer
-from stages import support
+from isoparam.results.statistics import estimate
+from pipeline import commands, files, parameters
 
 SPLIT = Path("data/split")
-MODELS = Path("models")
+MODELS = Path("models/depths")
 OUT = Path("plots/diagnostics")
 
 # As many as Guo et al. take.
@@ -41,8 +43,8 @@ PROBE_IMAGES = 500
 
 def main() -> None:
     """Write the tables of plots/diagnostics."""
-    params = support.read_params()
-    support.use_instructions(strict=params.train.strict)
+    params = parameters.read_params()
+    bits.use_instructions(strict=params.train.strict)
     inputs, classes = SHAPES[params.data.dataset]
     train, test = (
         load_images(SPLIT / f"{part}.safetensors", inputs, classes) for part in ("train", "test")
@@ -73,7 +75,8 @@ def main() -> None:
             "probe_images": len(probe[0]),
             "wrong_by_all_seeds": int((said.gather(1, labels[:, None]) == 0).sum()),
         }
-        initial = Trainer(sizes, seeds, momentum=0.0, weight_decay=0.0).layers
+        initial = layer_views(torch.zeros(len(seeds), parameters_of(sizes)), sizes)
+        initialise(initial, [stream_of(seed, Stream.WEIGHTS) for seed in seeds])
         for table, frame in {
             "summary": pd.DataFrame([summary]),
             "confusion": _confuse(said, labels, len(seeds)),
@@ -88,9 +91,9 @@ def main() -> None:
     hard = hardest(by_image, labels)
     hard = hard[losses[hard].argsort(descending=True, stable=True)]
     tables["hard_digits"] = [_describe(test, by_image, hard)]
-    with support.replacing(OUT) as partial:
+    with files.replacing(OUT) as partial:
         for table, frames in tables.items():
-            support.write_csv(partial / f"{table}.csv", pd.concat(frames))
+            files.write_csv(partial / f"{table}.csv", pd.concat(frames))
 
 
 def _load(folder: Path, sizes: list[int], seeds: list[int]) -> tuple[Layers, tuple[float, float]]:
@@ -170,4 +173,4 @@ def _estimate(name: str, values: list[float]) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

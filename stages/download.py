@@ -23,7 +23,7 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from stages import support
+from pipeline import commands, files, parameters
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -67,7 +67,7 @@ def main() -> None:
     of data.mirrors that has it whole. For digits nothing is downloaded. For the others torchvision
     downloads what is not in data.local, from its own addresses.
     """
-    params = support.read_params()
+    params = parameters.read_params()
     dataset, local = params.data.dataset, params.data.local
     if dataset == "mnist":
         contents = mnist(local, params.data.mirrors)
@@ -75,7 +75,7 @@ def main() -> None:
         contents = digits()
     else:
         contents = from_torchvision(dataset, local)
-    with support.replacing(RAW) as folder:
+    with files.replacing(RAW) as folder:
         (folder / "MNIST" / "raw").mkdir(parents=True)
         for name, content in contents.items():
             (folder / "MNIST" / "raw" / name).write_bytes(content)
@@ -316,9 +316,9 @@ def idx_files(*arrays: "ndarray") -> dict[str, bytes]:
 
 
 def idx_header(shape: Sequence[int]) -> bytes:
-    """The header of an idx file of unsigned bytes, as `isoparam.mnist.parse_idx` describes it."""
+    """The header of an idx file of unsigned bytes, as `parse_idx` describes it."""
     return bytes([0, 0, 8, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

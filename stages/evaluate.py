@@ -7,25 +7,27 @@ from typing import Any
 import pandas as pd
 
 from isoparam.budget import count_parameters, layer_sizes, width_for_budget
-from isoparam.files import load_images, load_perceptron
-from isoparam.mnist import normalise
-from isoparam.parameters import SHAPES
-from isoparam.statistics import estimate
-from isoparam.training import evaluate
-from stages import support
+from isoparam.images.datasets import SHAPES
+from isoparam.images.files import load_images
+from isoparam.images.mnist import normalise
+from isoparam.network import bits
+from isoparam.network.files import load_perceptron
+from isoparam.network.training import evaluate
+from isoparam.results.statistics import estimate
+from pipeline import commands, files, parameters
 
 TEST = Path("data/split/test.safetensors")
-MODELS = Path("models")
-METRICS = Path("metrics")
+MODELS = Path("models/depths")
+METRICS = Path("metrics/depths")
 CURVES = Path("plots/curves")
 HISTORY = ("seed", "epoch", "train_loss", "validation_loss", "validation_accuracy")
 
 
-def main(name: support.ModelName) -> None:
-    """Evaluate models/NAME, into metrics/NAME.json and plots/curves/NAME.csv."""
-    params = support.read_params()
-    support.use_instructions(strict=params.train.strict)
-    model = support.find_model(params.models, name)
+def main(name: commands.ModelName) -> None:
+    """Evaluate models/depths/NAME, into metrics/depths/NAME.json and plots/curves/NAME.csv."""
+    params = parameters.read_params()
+    bits.use_instructions(strict=params.train.strict)
+    model = parameters.find_model(params.models, name)
     inputs, classes = SHAPES[params.data.dataset]
     shape = model.depth, model.width or 0, inputs, classes
     images = load_images(TEST, inputs, classes)
@@ -39,14 +41,14 @@ def main(name: support.ModelName) -> None:
         loss, accuracy = evaluate(layers, x, labels)
         losses.append(loss.item())
         accuracies.append(accuracy.item())
-    history = support.read_csv(support.as_recorded(MODELS / name) / "history.csv", HISTORY)
+    history = files.read_csv(files.as_recorded(MODELS / name) / "history.csv", HISTORY)
     last = history[history["epoch"] == history["epoch"].max()]
-    parameters = count_parameters(*shape)
+    count = count_parameters(*shape)
     metrics = {
         "depth": model.depth,
         "width": model.width or 0,
-        "parameters": parameters,
-        "deviation": parameters - params.budget,
+        "parameters": count,
+        "deviation": count - params.budget,
         "on_budget": model.depth > 0
         and model.width == width_for_budget(params.budget, model.depth, inputs, classes),
         "seeds": len(params.seeds),
@@ -56,8 +58,8 @@ def main(name: support.ModelName) -> None:
         "val_loss": fmean(last["validation_loss"]),
         "test_accuracies": accuracies,
     }
-    support.write_json(METRICS / f"{name}.json", metrics)
-    support.write_csv(CURVES / f"{name}.csv", _curves(history))
+    files.write_json(METRICS / f"{name}.json", metrics)
+    files.write_csv(CURVES / f"{name}.csv", _curves(history))
 
 
 def _describe(partition: str, accuracies: list[float]) -> dict[str, float | None]:
@@ -90,4 +92,4 @@ def _curves(history: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

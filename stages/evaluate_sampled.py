@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from isoparam.files import load_images, load_perceptron
-from isoparam.mnist import normalise
-from isoparam.parameters import SHAPES
-from isoparam.statistics import estimate
-from isoparam.training import evaluate
-from stages import support
+from isoparam.images.datasets import SHAPES
+from isoparam.images.files import load_images
+from isoparam.images.mnist import normalise
+from isoparam.network import bits
+from isoparam.network.files import load_perceptron
+from isoparam.network.training import evaluate
+from isoparam.results.statistics import estimate
+from pipeline import commands, files, parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +29,8 @@ def main() -> None:
 
     Writes metrics/sampled.json, metrics/instance.json, plots/sampled.csv and plots/instance.csv.
     """
-    params = support.read_params()
-    support.use_instructions(strict=params.train.strict)
+    params = parameters.read_params()
+    bits.use_instructions(strict=params.train.strict)
     shape = SHAPES[params.data.dataset]
     images = load_images(TEST, *shape)
     labels = images.labels.long()
@@ -54,11 +56,11 @@ def main() -> None:
             **_describe("test_accuracy", accuracies),
             **_describe("test_loss", losses),
         }
-    support.write_json(METRICS / "sampled.json", metrics)
-    support.write_csv(PLOTS / "sampled.csv", _table(metrics))
+    files.write_json(METRICS / "sampled.json", metrics)
+    files.write_csv(PLOTS / "sampled.csv", _table(metrics))
 
-    history = support.read_csv(
-        support.as_recorded(INSTANCE) / "history.csv", ("run", "epoch", "loss", "accuracy")
+    history = files.read_csv(
+        files.as_recorded(INSTANCE) / "history.csv", ("run", "epoch", "loss", "accuracy")
     )
     metrics = {}
     for name, instance in params.instance.runs.items():
@@ -67,10 +69,10 @@ def main() -> None:
             "test_loss": float(last["loss"]),
             "test_accuracy": float(last["accuracy"]),
         }
-    support.write_json(METRICS / "instance.json", metrics)
+    files.write_json(METRICS / "instance.json", metrics)
     columns = ["weighting", "samples", "images", "epochs"]
     described = _table(metrics)[["run", *columns]].rename(columns={"epochs": "of_epochs"})
-    support.write_csv(PLOTS / "instance.csv", history.merge(described, on="run"))
+    files.write_csv(PLOTS / "instance.csv", history.merge(described, on="run"))
 
 
 def _describe(name: str, values: list[float]) -> dict[str, float | None]:
@@ -84,4 +86,4 @@ def _table(metrics: dict[str, Any]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isoparam.sampled_softmax import Samples, sampled_linear_cross_entropy
-from isoparam.softmax import classifier_gradients
-from stages import support
+from isoparam.network import bits
+from isoparam.network.softmax import classifier_gradients
+from isoparam.sampled_softmax.loss import Samples, sampled_linear_cross_entropy
+from pipeline import commands, files, parameters
 
 OUT = Path("metrics/gradients.json")
 CASES = 100
@@ -43,8 +44,8 @@ class Case(NamedTuple):
 
 def main() -> None:
     """Check the gradients of problems 1.1 and 1.2 and write their largest errors."""
-    params = support.read_params()
-    support.use_instructions(strict=params.train.strict)
+    params = parameters.read_params()
+    bits.use_instructions(strict=params.train.strict)
     generator = torch.Generator().manual_seed(0)
     errors: dict[str, float] = {}
     shares: dict[str, float] = {}
@@ -72,7 +73,7 @@ def main() -> None:
                     )
                 errors[key] = max(errors.get(key, 0.0), error)
                 shares[key] = max(shares.get(key, 0.0), error / tolerance)
-    support.write_json(
+    files.write_json(
         OUT,
         {
             "cases": CASES,
@@ -180,4 +181,4 @@ def _gradient(tensor: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 import typer
 
-from isoparam.parameters import SHAPES
-from stages import processes, support
+from isoparam.images.datasets import SHAPES
+from isoparam.network import bits
+from pipeline import commands, files, parameters, processes
 
 TRAIN = Path("data/split/train.safetensors")
 OUT = Path("models/instance")
@@ -27,10 +28,10 @@ class Job(NamedTuple):
     Attributes:
         run: name of the run.
         shape: pixels of an image, and classes of its labels.
-        views: arguments of `isoparam.views.Views`.
+        views: arguments of `isoparam.sampled_study.views.Views`.
         count: views to evaluate on.
         held_out: whether on the views to choose by, not on those to report.
-        recipe: further arguments of `isoparam.instance.train_instances`.
+        recipe: further arguments of `isoparam.sampled_study.instance.train_instances`.
     """
 
     run: str
@@ -61,8 +62,8 @@ def main(
     ] = None,
 ) -> None:
     """Train all runs on data/split/train.safetensors, into models/instance/history.csv."""
-    params = support.read_params()
-    support.use_instructions(strict=params.train.strict)
+    params = parameters.read_params()
+    bits.use_instructions(strict=params.train.strict)
     recipe = params.instance.model_dump()
     shape = SHAPES[params.data.dataset]
     runs, count = recipe.pop("runs"), recipe.pop("views")
@@ -84,13 +85,13 @@ def main(
         for name in sorted(names, key=lambda name: -cost[name])
         for change in changes
     ]
-    with support.progress("instance", sum(job.recipe["epochs"] for job in jobs)) as advance:
+    with commands.progress("instance", sum(job.recipe["epochs"] for job in jobs)) as advance:
         results = processes.run_all(
             _train,
             jobs,
             workers=workers,
             advance=advance,
-            preload=["isoparam.files", "isoparam.instance"],
+            preload=["isoparam.images.files", "isoparam.sampled_study.instance"],
         )
     if tune:
         print(*TUNING, sep=",")
@@ -101,17 +102,18 @@ def main(
         return
     histories = dict(zip((job.run for job in jobs), results, strict=True))
     rows = [(name, *row) for name in runs for row in histories[name]]
-    with support.replacing(OUT) as partial:
+    with files.replacing(OUT) as partial:
         partial.mkdir()
-        support.write_csv(partial / "history.csv", pd.DataFrame(rows, columns=COLUMNS))
+        files.write_csv(partial / "history.csv", pd.DataFrame(rows, columns=COLUMNS))
 
 
 def _train(job: Job, report: processes.Report) -> list[tuple[int, float, float]]:
-    from isoparam.files import load_images
-    from isoparam.instance import Probe, train_instances
-    from isoparam.training import DivergenceError
-    from isoparam.views import Views
+    from isoparam.images.files import load_images
+    from isoparam.network.training import DivergenceError
+    from isoparam.sampled_study.instance import Probe, train_instances
+    from isoparam.sampled_study.views import Views
 
+    bits.use_one_thread()
     recipe = dict(job.recipe)
     law, seed = recipe.pop("images"), recipe.pop("seed")
     views = Views(load_images(TRAIN, *job.shape).images, **job.views)
@@ -131,4 +133,4 @@ def _train(job: Job, report: processes.Report) -> list[tuple[int, float, float]]
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from isoparam.figures import depth_accuracy, learning_curves, png
-from stages import support
+from isoparam.figures.depth import depth_accuracy, learning_curves, png
+from pipeline import commands, files, parameters
 
 TABLE = Path("plots/depth_accuracy.csv")
 CURVES = Path("plots/curves")
@@ -33,19 +33,19 @@ CURVE_COLUMNS = (
 
 def main() -> None:
     """Draw plots/depth_accuracy.png and plots/learning_curves.png."""
-    params = support.read_params()
-    table = support.read_csv(TABLE, TABLE_COLUMNS)
+    params = parameters.read_params()
+    table = files.read_csv(TABLE, TABLE_COLUMNS)
     curves = {
-        name: support.read_csv(CURVES / f"{name}.csv", CURVE_COLUMNS) for name in table["model"]
+        name: files.read_csv(CURVES / f"{name}.csv", CURVE_COLUMNS) for name in table["model"]
     }
     figures = {
         "depth_accuracy": depth_accuracy(table, params.budget),
         "learning_curves": learning_curves(curves),
     }
     for name, figure in figures.items():
-        with support.replacing(OUT / f"{name}.png") as partial:
+        with files.replacing(OUT / f"{name}.png") as partial:
             partial.write_bytes(png(figure))
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

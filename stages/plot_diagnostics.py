@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from isoparam.diagnostic_figures import by_layer, calibration, confusion, hard_digits
-from isoparam.figures import png
-from stages import support
+from isoparam.figures.depth import png
+from isoparam.figures.diagnostics import by_layer, calibration, confusion, hard_digits
+from pipeline import commands, files
 
 OUT = Path("plots")
 TABLES = OUT / "diagnostics"
@@ -30,7 +30,7 @@ COLUMNS = {
 def main() -> None:
     """Draw plots/{confusion,calibration,gradient_norms,hard_digits}.png."""
     tables = {
-        name: support.read_csv(TABLES / f"{name}.csv", columns) for name, columns in COLUMNS.items()
+        name: files.read_csv(TABLES / f"{name}.csv", columns) for name, columns in COLUMNS.items()
     }
     summary = tables["summary"]
     figures = {
@@ -40,9 +40,9 @@ def main() -> None:
         "hard_digits": hard_digits(tables["hard_digits"]),
     }
     for name, figure in figures.items():
-        with support.replacing(OUT / f"{name}.png") as partial:
+        with files.replacing(OUT / f"{name}.png") as partial:
             partial.write_bytes(png(figure))
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

@@ -9,8 +9,9 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 import typer
 
-from isoparam.parameters import SHAPES
-from stages import processes, support
+from isoparam.images.datasets import SHAPES
+from isoparam.network import bits
+from pipeline import commands, files, parameters, processes
 
 SPLIT = Path("data/split")
 OUT = Path("models/sampled")
@@ -25,7 +26,7 @@ class Job(NamedTuple):
         run: name of the run.
         seed: its seed.
         shape: pixels of an image, and classes.
-        recipe: further arguments of `isoparam.sampled_linear.train_linear`.
+        recipe: further arguments of `isoparam.sampled_study.linear.train_linear`.
         folder: where to write the weights; None to write none.
     """
 
@@ -47,8 +48,8 @@ def main(
     ] = False,
 ) -> None:
     """Train all runs on data/split, into models/sampled."""
-    params = support.read_params()
-    support.use_instructions(strict=params.train.strict)
+    params = parameters.read_params()
+    bits.use_instructions(strict=params.train.strict)
     recipe = params.sampled.model_dump()
     runs, seeds = recipe.pop("runs"), params.seeds
     shape = SHAPES[params.data.dataset]
@@ -64,31 +65,33 @@ def main(
         for job, rows in zip(jobs, _run(jobs, workers), strict=True):
             print(f"{job.run}\t{job.recipe['learning_rate']}\t{rows[-1][-2]:.4f}")
         return
-    with support.replacing(OUT) as partial:
+    with files.replacing(OUT) as partial:
         for name in names:
             (partial / name).mkdir(parents=True)
         jobs = [
             Job(name, seed, shape, recipe | runs[name], partial) for name in names for seed in seeds
         ]
         rows = [row for rows in _run(jobs, workers) for row in rows]
-        support.write_csv(partial / "history.csv", pd.DataFrame(sorted(rows), columns=COLUMNS))
+        files.write_csv(partial / "history.csv", pd.DataFrame(sorted(rows), columns=COLUMNS))
 
 
 def _run(jobs: list[Job], workers: int | None) -> list[list[tuple[Any, ...]]]:
-    with support.progress("sampled", sum(job.recipe["epochs"] for job in jobs)) as advance:
+    with commands.progress("sampled", sum(job.recipe["epochs"] for job in jobs)) as advance:
         return processes.run_all(
             _train,
             jobs,
             workers=workers,
             advance=advance,
-            preload=["isoparam.files", "isoparam.sampled_linear"],
+            preload=["isoparam.images.files", "isoparam.sampled_study.linear"],
         )
 
 
 def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
-    from isoparam.files import load_training_data, save_perceptron
-    from isoparam.sampled_linear import train_linear
+    from isoparam.images.files import load_training_data
+    from isoparam.network.files import save_perceptron
+    from isoparam.sampled_study.linear import train_linear
 
+    bits.use_one_thread()
     data = load_training_data(SPLIT, *job.shape)
     layers, history = train_linear(
         *data.train,
@@ -108,4 +111,4 @@ def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

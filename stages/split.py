@@ -4,10 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from isoparam.files import save_images
-from isoparam.mnist import Images, parse_idx, partition, split
-from isoparam.parameters import SHAPES
-from stages import support
+from isoparam.images.datasets import SHAPES
+from isoparam.images.files import save_images
+from isoparam.images.mnist import Images, parse_idx, partition, split
+from pipeline import commands, files, parameters
 
 DOWNLOADED = Path("data/raw")
 RAW = DOWNLOADED / "MNIST/raw"
@@ -16,9 +16,9 @@ OUT = Path("data/split")
 
 def main() -> None:
     """Split data/raw into data/split/{train,validation,test}.safetensors."""
-    params = support.read_params()
+    params = parameters.read_params()
     inputs, classes = SHAPES[params.data.dataset]
-    support.as_recorded(DOWNLOADED)
+    files.as_recorded(DOWNLOADED)
     train, validation = split(_read_partition("train", inputs, classes))
     parts = {
         "train": train,
@@ -26,7 +26,7 @@ def main() -> None:
         "test": _read_partition("t10k", inputs, classes),
     }
     for name, part in parts.items():
-        with support.replacing(OUT / f"{name}.safetensors") as partial:
+        with files.replacing(OUT / f"{name}.safetensors") as partial:
             save_images(partial, part)
 
 
@@ -56,4 +56,4 @@ def _read_idx(path: Path) -> Tensor:
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

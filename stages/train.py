@@ -5,31 +5,34 @@ from pathlib import Path
 import pandas as pd
 
 from isoparam.budget import layer_sizes
-from isoparam.parameters import SHAPES
-from stages import processes, support, trainings
+from isoparam.images.datasets import SHAPES
+from isoparam.network import bits
+from isoparam.network.recipe import jobs_of
+from pipeline import commands, files, parameters, processes, trainings
 
-OUT = Path("models")
+SPLIT = Path("data/split")
+OUT = Path("models/depths")
 
 
 def main(
-    name: support.ModelName,
+    name: commands.ModelName,
     *,
     workers: processes.Workers = None,
 ) -> None:
-    """Train all seeds of one model on data/split, into models/NAME."""
-    params = support.read_params()
-    support.use_instructions(strict=params.train.strict)
-    model = support.find_model(params.models, name)
+    """Train all seeds of one model on data/split, into models/depths/NAME."""
+    params = parameters.read_params()
+    bits.use_instructions(strict=params.train.strict)
+    model = parameters.find_model(params.models, name)
     sizes = layer_sizes(model.depth, model.width or 0, *SHAPES[params.data.dataset])
-    recipe = params.train.model_dump() | {"learning_rate": support.learning_rate_of(name)}
-    with support.replacing(OUT / name) as partial:
+    recipe = params.train.recipe(sizes, parameters.learning_rate_of(name))
+    with files.replacing(OUT / name) as partial:
         partial.mkdir()
-        jobs = trainings.jobs(name, sizes, params.seeds, recipe, partial)
-        histories = trainings.run(f"train {name}", jobs, workers)
+        jobs = jobs_of(SPLIT, recipe, params.seeds, params.train.device, partial)
+        histories = trainings.run(name, jobs, workers)
         history = pd.DataFrame(sorted(row for rows in histories for row in rows))
-        support.write_csv(partial / "history.csv", history)
+        files.write_csv(partial / "history.csv", history)
     trainings.forget(name)
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

@@ -5,14 +5,17 @@ from pathlib import Path
 import pandas as pd
 
 from isoparam.budget import layer_sizes
-from isoparam.parameters import SHAPES
-from stages import processes, support, trainings
+from isoparam.images.datasets import SHAPES
+from isoparam.network import bits
+from isoparam.network.recipe import jobs_of
+from pipeline import commands, files, parameters, processes, trainings
 
+SPLIT = Path("data/split")
 OUT = Path("tuning")
 
 
 def main(
-    name: support.ModelName,
+    name: commands.ModelName,
     *,
     workers: processes.Workers = None,
 ) -> None:
@@ -20,34 +23,37 @@ def main(
 
     A training that diverges has no loss and no accuracy there.
     """
-    params = support.read_params()
-    support.use_instructions(strict=params.train.strict)
-    model = support.find_model(params.models, name)
+    params = parameters.read_params()
+    bits.use_instructions(strict=params.train.strict)
+    model = parameters.find_model(params.models, name)
     sizes = layer_sizes(model.depth, model.width or 0, *SHAPES[params.data.dataset])
-    recipe = params.train.model_dump()
     jobs = [
         job
         for rate in (params.tuning.hidden if model.depth else params.tuning.linear)
-        for job in trainings.jobs(
-            name, sizes, params.tuning.seeds, recipe | {"learning_rate": rate}, None
+        for job in jobs_of(
+            SPLIT,
+            params.train.recipe(sizes, rate),
+            params.tuning.seeds,
+            params.train.device,
+            None,
         )
     ]
-    histories = trainings.run(f"tune {name}", jobs, workers)
+    histories = trainings.run(name, jobs, workers)
     trials = []
     for job, rows in zip(jobs, histories, strict=True):
-        last = {row.seed: row for row in rows if row.epoch == recipe["epochs"]}
+        last = {row.seed: row for row in rows if row.epoch == job.recipe.epochs}
         trials += [
             {
-                "learning_rate": job.recipe["learning_rate"],
+                "learning_rate": job.recipe.learning_rate,
                 "seed": seed,
                 "validation_loss": last[seed].validation_loss if seed in last else None,
                 "validation_accuracy": last[seed].validation_accuracy if seed in last else None,
             }
             for seed in job.seeds
         ]
-    support.write_csv(OUT / f"{name}.csv", pd.DataFrame(trials))
+    files.write_csv(OUT / f"{name}.csv", pd.DataFrame(trials))
     trainings.forget(name)
 
 
 if __name__ == "__main__":
-    support.run(main)
+    commands.run(main)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages import demo
+from tools import demo
 
 ROOT = Path(__file__).parents[1]
 
@@ -103,7 +103,7 @@ def make_project(folder: Path, changes: Mapping[tuple[str, ...], Any], rate: flo
     with chdir(ROOT):  # a test that works in another folder may be the first to ask
         demo.copy(folder)
     demo.edit(folder, dict(changes), rate)
-    project.run("python", "-m", "stages.widths", "--write")
+    project.run("python", "-m", "tools", "widths", "--write")
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.commit("start")
     return project

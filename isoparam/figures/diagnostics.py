@@ -1,0 +1,278 @@
+"""Figures of what networks do: from tables to matplotlib figures; no file is read or written."""
+
+from math import ceil, floor, isqrt
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from isoparam.figures.depth import INK, MUTED, OFF_BUDGET, ON_BUDGET, PAGE_INCHES, SMALL, add_title
+
+# Hard digits of a page.
+DIGITS_PER_ROW, MOST_DIGITS = 10, 60
+
+# Of fewer predictions than these an accuracy says little.
+LEAST_PREDICTIONS = 20
+
+# Where no gradient flows, what a logarithmic axis can show.
+LEAST_NORM = 1e-12
+
+
+def confusion(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
+    """Which digits are taken for which, a panel for each model; right answers are left out.
+
+    Args:
+        table: the columns model, label and one for each class, "0", "1", ...: the images of the
+            label that are taken for that class, the mean over seeds.
+        summary: the columns model, seeds and test_images, a row for each model.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if there is no row.
+    """
+    _check(table)
+    with mpl.rc_context(SMALL | {"axes.grid": False}):
+        matrices = {
+            name: rows.drop(columns=["model", "label"]).to_numpy(float)
+            for name, rows in table.groupby("model", sort=False)
+        }
+        errors = {name: m * (1 - np.eye(len(m))) for name, m in matrices.items()}
+        most = max(float(m.max()) for m in errors.values())
+        figure, panels = _panels(len(errors), height=2.3)
+        for axes, (name, counts) in zip(panels, errors.items(), strict=True):
+            classes = len(counts)
+            shown = np.ma.masked_array(counts, np.eye(classes, dtype=bool))
+            axes.set_facecolor("#e6e6e6")
+            # The square root lets one image be told from none beside fifty.
+            axes.imshow(shown, cmap="Blues", norm=PowerNorm(0.5, 0, max(most, 1.0)))
+            for label, predicted in zip(*(counts >= 0.5).nonzero(), strict=True):
+                value = counts[label, predicted]
+                axes.text(
+                    predicted,
+                    label,
+                    f"{floor(value + 0.5)}",
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color="white" if value > 0.35 * most else INK,
+                )
+            axes.set_xticks(range(classes))
+            axes.set_yticks(range(classes))
+            axes.tick_params(length=0, labelsize=7)
+            axes.set_title(f"{name}: {counts.sum():.0f} errors", loc="left")
+        figure.supxlabel("predicted digit", fontsize=9)
+        figure.supylabel("true digit", fontsize=9)
+        first = summary.iloc[0]
+        add_title(
+            figure,
+            "Which digits are taken for which",
+            f"errors among {first['test_images']:,} test images, {_over(first['seeds'])}; "
+            "cells below 0.5 have no number",
+        )
+        return figure
+
+
+def calibration(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
+    """Reliability diagrams: accuracy against confidence, a panel for each model.
+
+    Args:
+        table: the columns model, bins, count (predictions of all seeds), confidence and accuracy,
+            a row for each bin that is not empty; the last two in [0, 1].
+        summary: the columns model, seeds, test_loss and ece, a row for each model.
+
+    Returns:
+        The figure; the area of a point is the share of the predictions in its bin.
+
+    Raises:
+        ValueError: if there is no row.
+    """
+    _check(table)
+    summary = summary.set_index("model")
+    with mpl.rc_context(SMALL):
+        groups = list(table.groupby("model", sort=False))
+        figure, panels = _panels(len(groups), height=2.1, sharex=True, sharey=True)
+        for axes, (name, rows) in zip(panels, groups, strict=True):
+            share = rows["count"] / rows["count"].sum()
+            drawn = rows["count"] >= LEAST_PREDICTIONS
+            x, y = 100 * rows["confidence"][drawn], 100 * rows["accuracy"][drawn]
+            axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle="--")
+            axes.vlines(x, x, y, color=OFF_BUDGET, linewidth=2)
+            axes.scatter(
+                x,
+                y,
+                s=10 + 150 * share[drawn],
+                color=ON_BUDGET,
+                edgecolor="white",
+                linewidth=0.6,
+                zorder=3,
+                clip_on=False,
+            )
+            axes.set_title(name, loc="left")
+            axes.text(
+                0.05,
+                0.95,
+                f"ECE {100 * summary.loc[name, 'ece']:.2f} %\n"
+                f"NLL {summary.loc[name, 'test_loss']:.3f} nats",
+                transform=axes.transAxes,
+                va="top",
+            )
+            axes.set_xlim(0, 100)
+            axes.set_ylim(0, 100)
+            axes.set_aspect("equal")
+        figure.supxlabel("confidence, %", fontsize=9)
+        figure.supylabel("accuracy, %", fontsize=9)
+        add_title(
+            figure,
+            "How far the networks' confidence can be trusted",
+            f"test images in {table['bins'].iloc[0]} bins, those of {LEAST_PREDICTIONS} "
+            "predictions or more; area of a point: their share; "
+            f"ECE and NLL: {_over(summary['seeds'].iloc[0])}",
+        )
+        return figure
+
+
+def by_layer(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
+    """Norms of gradients and similarities of images by layer, a column of panels for each model.
+
+    Args:
+        table: the columns model, state (initial or trained), layer, and gradient_norm and
+            similarity, each with the range over seeds in ..._least and ..._greatest.
+        summary: the columns seeds and probe_images, a row for each model.
+
+    Returns:
+        The figure: above the norms, below the similarities.
+
+    Raises:
+        ValueError: if there is no row.
+    """
+    _check(table)
+    with mpl.rc_context(SMALL):
+        groups = list(table.groupby("model", sort=False))
+        figure = Figure(figsize=(PAGE_INCHES, 4.4), layout="constrained")
+        panels = figure.subplots(2, len(groups), sharex="col", sharey="row", squeeze=False)
+        for (name, rows), above, below in zip(groups, *panels, strict=True):
+            above.set_yscale("log")
+            above.yaxis.set_minor_formatter(NullFormatter())
+            for axes, column in ((above, "gradient_norm"), (below, "similarity")):
+                for state, color, line in (
+                    ("initial", OFF_BUDGET, "--"),
+                    ("trained", ON_BUDGET, "-"),
+                ):
+                    _band(axes, rows[rows["state"] == state], column, color, line)
+            layers = int(rows["layer"].max())
+            above.set_title(name)
+            below.set_xlim(0.5, layers + 0.5)
+            below.set_xticks(sorted({1, ceil(layers / 2), layers}))
+        panels[0, 0].set_ylabel("norm of the gradient by\nthe layer's weight")
+        panels[1, 0].set_ylabel("mean cosine of two images,\nas the layer gets them")
+        panels[1, 0].set_ylim(0, 1)
+        figure.supxlabel("layer, from the images to the logits", fontsize=9)
+        handles = [
+            mpl.lines.Line2D([], [], color=OFF_BUDGET, linestyle="--", marker="s", markersize=3),
+            mpl.lines.Line2D([], [], color=ON_BUDGET, marker="o", markersize=3),
+        ]
+        figure.legend(
+            handles,
+            ["at initialisation", "after training"],
+            loc="upper right",
+            ncols=2,
+            frameon=False,
+        )
+        first = summary.iloc[0]
+        over = (
+            "one seed" if first["seeds"] == 1 else f"median and range over {first['seeds']} seeds"
+        )
+        add_title(
+            figure,
+            "What reaches each layer",
+            f"gradient of the mean loss of {first['probe_images']:,} training images; {over}",
+        )
+        return figure
+
+
+def hard_digits(table: pd.DataFrame) -> Figure:
+    """The images that the most networks get wrong, in the order of the table.
+
+    Args:
+        table: the columns label, predicted, votes (networks that say `predicted`), wrong (networks
+            that do not say `label`), networks, and pixels (two hexadecimal digits each, of a
+            square image), largest loss first.
+
+    Returns:
+        The figure, with as many of them as fit on a page.
+
+    Raises:
+        ValueError: if there is no row.
+    """
+    _check(table)
+    shown = table.iloc[:MOST_DIGITS]
+    rows = ceil(len(shown) / DIGITS_PER_ROW)
+    with mpl.rc_context(SMALL | {"axes.grid": False}):
+        figure = Figure(figsize=(PAGE_INCHES, 0.6 + 0.98 * rows), layout="constrained")
+        panels = figure.subplots(rows, DIGITS_PER_ROW, squeeze=False).flatten()
+        for axes in panels:
+            axes.set_axis_off()
+        for axes, row in zip(panels, shown.itertuples(), strict=False):
+            pixels = np.frombuffer(bytes.fromhex(row.pixels), dtype=np.uint8)
+            side = isqrt(len(pixels))
+            axes.imshow(pixels.reshape(side, side), cmap="gray_r", vmin=0)
+            axes.set_title(f"{row.label} → {row.predicted}", fontsize=9, pad=2)
+            axes.text(
+                0.5,
+                -0.02,
+                f"{row.votes} of {row.networks}",
+                transform=axes.transAxes,
+                ha="center",
+                va="top",
+                fontsize=7.5,
+                color=MUTED,
+            )
+        first = table.iloc[0]
+        wrong = "all" if first["wrong"] == first["networks"] else f"{first['wrong']} of"
+        count = f"{len(table)} test images" if len(table) > 1 else "1 test image"
+        add_title(
+            figure,
+            f"{count} that {wrong} {first['networks']} networks get wrong",
+            "above: true digit → what most networks say; below: how many say that"
+            + (f"; the {len(shown)} of the largest loss" if len(shown) < len(table) else "")
+            + "; largest loss first",
+        )
+        return figure
+
+
+def _check(table: pd.DataFrame) -> None:
+    if table.empty:
+        raise ValueError("a figure needs at least one row, got none")
+
+
+def _panels(
+    count: int, height: float, *, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """As many panels, three in a row."""
+    rows = ceil(count / 3)
+    figure = Figure(figsize=(PAGE_INCHES, 0.9 + height * rows), layout="constrained")
+    panels = figure.subplots(rows, 3, sharex=sharex, sharey=sharey, squeeze=False).flatten()
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return figure, list(panels[:count])
+
+
+def _band(axes: Axes, rows: pd.DataFrame, column: str, color: str, line: str) -> None:
+    """The median over seeds as a line, the range as a band."""
+    middle, least, greatest = (
+        rows[f"{column}{end}"].clip(lower=LEAST_NORM) for end in ("", "_least", "_greatest")
+    )
+    marker = "s" if line == "--" else "o"
+    style = {"color": color, "linestyle": line, "linewidth": 1.2}
+    axes.plot(rows["layer"], middle, marker=marker, markersize=2.5, **style)
+    axes.fill_between(rows["layer"], least, greatest, color=color, alpha=0.25, linewidth=0)
+
+
+def _over(seeds: int) -> str:
+    return "one seed" if seeds == 1 else f"mean over {seeds} seeds"

@@ -1,0 +1,79 @@
+"""Trained perceptrons as safetensors files."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from isoparam.images.files import load_tensors, save_tensors
+from isoparam.network.mlp import Layers
+
+# What the metadata of a perceptron hold.
+METADATA = {"seed", "sizes", "mean", "deviation"}
+
+
+class Perceptron(NamedTuple):
+    """One trained replica with what a prediction needs.
+
+    Attributes:
+        layers: weights (1, fan-in, fan-out) and biases (1, 1, fan-out).
+        metadata: seed, sizes of the layers, mean and deviation of the training set's pixels.
+    """
+
+    layers: Layers
+    metadata: dict[str, Any]
+
+
+def save_perceptron(path: Path, layers: Layers, metadata: dict[str, Any]) -> None:
+    """Write one replica under the names and in the shapes of a `torch.nn.Sequential`.
+
+    Args:
+        path: the file to write.
+        layers: weights (1, fan-in, fan-out) and biases (1, 1, fan-out).
+        metadata: seed, sizes, mean and deviation.
+    """
+    tensors = {}
+    for index, (weight, bias) in enumerate(layers):
+        # Linear layers and ReLUs alternate in the Sequential.
+        tensors[f"{2 * index}.weight"] = weight[0].T.contiguous()  # (fan-out, fan-in)
+        tensors[f"{2 * index}.bias"] = bias[0, 0].contiguous()  # (fan-out,)
+    save_tensors(path, tensors, metadata)
+
+
+def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
+    """Read one replica.
+
+    Args:
+        path: a file of `save_perceptron`.
+        sizes: sizes of all layers that are expected, input and output included.
+
+    Returns:
+        The replica.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or holds another network.
+    """
+    tensors, metadata = load_tensors(path)
+    layers = []
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        weight, bias = (
+            tensors.pop(f"{2 * index}.weight", None),
+            tensors.pop(f"{2 * index}.bias", None),
+        )
+        if (
+            weight is None
+            or bias is None
+            or weight.shape != (fan_out, fan_in)
+            or bias.shape != (fan_out,)
+            or weight.dtype != bias.dtype
+            or not weight.is_floating_point()
+        ):
+            raise ValueError(f"{path} does not hold a perceptron of sizes {sizes}")
+        layers.append((weight.T[None], bias[None, None]))
+    if tensors:
+        raise ValueError(f"{path} does not hold a perceptron of sizes {sizes} alone")
+    if set(metadata) != METADATA:
+        raise ValueError(
+            f"{path} does not hold a perceptron of sizes {sizes} with the metadata "
+            f"{', '.join(sorted(METADATA))}, but with {', '.join(sorted(metadata)) or 'none'}"
+        )
+    return Perceptron(layers, metadata)

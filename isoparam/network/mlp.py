@@ -1,0 +1,150 @@
+"""The multilayer perceptron, R replicas side by side, forward and backward without autograd.
+
+Every tensor has a leading replica axis R. Parameters are views of one flat tensor, so that an
+optimizer updates all layers in one pass.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from isoparam.budget import parameters_of
+from isoparam.network.products import product, zero_where_inactive
+
+Layers = list[tuple[Tensor, Tensor]]
+
+# Fixed, since the shape of a matrix product can change the last bits of its result.
+EVALUATION_BATCH = 1000
+
+
+def layer_views(flat: Tensor, sizes: Sequence[int]) -> Layers:
+    """Views of a flat tensor as the weights and biases of consecutive layers.
+
+    Args:
+        flat: (R, P), with P the number of parameters of a perceptron of these sizes.
+        sizes: sizes of all layers, input and output included.
+
+    Returns:
+        For each layer its weight, (R, fan-in, fan-out), and its bias, (R, 1, fan-out). A weight
+        lies in memory as that of `torch.nn.Linear`, (fan-out, fan-in), which suits oneDNN.
+
+    Raises:
+        ValueError: if P is not the number of parameters.
+
+    Example:
+        >>> (weight, bias), _ = layer_views(torch.zeros(5, 21), [3, 4, 1])
+        >>> weight.shape, bias.shape
+        (torch.Size([5, 3, 4]), torch.Size([5, 1, 4]))
+    """
+    replicas, length = flat.shape
+    if length != parameters_of(sizes):
+        raise ValueError(
+            f"flat must have {parameters_of(sizes)} columns, as many as a perceptron of sizes "
+            f"{list(sizes)} has parameters, got {length}"
+        )
+    layers, start = [], 0
+    for i, o in pairwise(sizes):
+        weight, bias = flat[:, start : start + i * o], flat[:, start + i * o : start + (i + 1) * o]
+        layers.append((weight.view(replicas, o, i).mT, bias.view(replicas, 1, o)))
+        start += (i + 1) * o
+    return layers
+
+
+def initialise(layers: Layers, generators: Sequence[torch.Generator]) -> None:
+    """Draw the initial weights of each replica, in place; biases become 0.
+
+    Weights before a ReLU are normal with variance 2 / fan-in, those of the last layer with
+    variance 1 / fan-in.
+
+    Args:
+        layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out), on any device.
+        generators: R generators on the CPU, one for each replica.
+
+    Reference:
+        He, Zhang, Ren and Sun, "Delving deep into rectifiers", 2015, equation 10.
+    """
+    for index, (weight, bias) in enumerate(layers):
+        fan_in = weight.shape[1]
+        gain = 1.0 if index == len(layers) - 1 else 2.0
+        for replica, generator in zip(weight, generators, strict=True):
+            draw = torch.randn(replica.shape, generator=generator)
+            replica.copy_(draw.mul_(sqrt(gain / fan_in)))
+        bias.zero_()
+
+
+def forward(layers: Layers, x: Tensor) -> list[Tensor]:
+    """Outputs of all layers: h_l = max(0, h_{l-1} W_l + b_l), the last one without the ReLU.
+
+    Args:
+        layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
+        x: (R, B, D), the input.
+
+    Returns:
+        h_l of each layer, (R, B, fan-out). The last are the logits.
+    """
+    outputs: list[Tensor] = []
+    for index, (weight, bias) in enumerate(layers):
+        x = product(x, weight, bias, relu=index < len(layers) - 1)  # (R, B, fan-out)
+        outputs.append(x)
+    return outputs
+
+
+def deltas(layers: Layers, outputs: Sequence[Tensor], delta: Tensor) -> list[Tensor]:
+    """Gradients with respect to the inputs of all nonlinearities, from the last one down.
+
+    delta_{l-1} = (delta_l W_l^T) [h_{l-1} > 0].
+
+    Args:
+        layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
+        outputs: what `forward` returned.
+        delta: the gradient of the loss with respect to the logits, (R, B, C).
+
+    Returns:
+        delta_l of each layer, (R, B, fan-out), from the first to the last, which is `delta`.
+    """
+    found = [delta]
+    for index in reversed(range(1, len(layers))):
+        delta = product(delta, layers[index][0].mT)  # (R, B, fan-in)
+        found.append(zero_where_inactive(delta, outputs[index - 1]))
+    return found[::-1]
+
+
+def gradients(x: Tensor, outputs: Sequence[Tensor], by_outputs: Sequence[Tensor]) -> Layers:
+    """Gradients of all parameters: dl/dW_l = h_{l-1}^T delta_l and dl/db_l = 1^T delta_l.
+
+    Args:
+        x: (R, B, D), the input given to `forward`.
+        outputs: what `forward` returned.
+        by_outputs: what `deltas` returned.
+
+    Returns:
+        The gradients with respect to weights, (R, fan-in, fan-out), and biases, (R, 1, fan-out).
+    """
+    return [
+        (product(delta.mT, below).mT, delta.sum(1, keepdim=True))
+        for below, delta in zip((x, *outputs[:-1]), by_outputs, strict=True)
+    ]
+
+
+def logits(layers: Layers, x: Tensor) -> Tensor:
+    """Logits of any number of images, the same images for each replica.
+
+    Args:
+        layers: weights (R, D, ...), biases, as of `layer_views`.
+        x: (N, D), of the layers' dtype.
+
+    Returns:
+        (R, N, C).
+
+    Example:
+        >>> logits(layer_views(torch.ones(2, 21), [3, 4, 1]), torch.ones(5, 3)).shape
+        torch.Size([2, 5, 1])
+    """
+    replicas = layers[0][0].shape[0]
+    chunks = [
+        forward(layers, chunk.expand(replicas, -1, -1))[-1] for chunk in x.split(EVALUATION_BATCH)
+    ]
+    return torch.cat(chunks, 1)

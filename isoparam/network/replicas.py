@@ -1,0 +1,121 @@
+"""R replicas of a perceptron and their momentum, trained a batch at a time.
+
+No autograd: the gradients are the derived ones, and the update is PyTorch's fused one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from isoparam.budget import parameters_of
+from isoparam.network.mlp import Layers, deltas, forward, gradients, initialise, layer_views
+from isoparam.network.products import product, update
+from isoparam.network.randomness import Stream, stream_of
+from isoparam.network.recipe import Recipe
+from isoparam.network.softmax import cross_entropy_with_gradient
+
+
+class Replicas:
+    """R replicas of one perceptron, each with its own seed, and their momentum.
+
+    Args:
+        recipe: of which sizes, momentum, weight_decay, adversarial and precision count here.
+        seeds: one for each replica, in [0, 2^32), different from each other.
+        device: where everything lives.
+
+    Attributes:
+        flat: (R, P), float32, the weights.
+        velocity: (R, P), float32, their momentum; 0 without.
+        layers: views of `flat` as weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
+        dtype: of the inputs that `step` takes.
+
+    Example:
+        >>> recipe = Recipe(sizes=(4, 32, 2), epochs=1, batch_size=16, learning_rate=0.1,
+        ...     warmup=0.0, momentum=0.9, weight_decay=0.0)
+        >>> replicas = Replicas(recipe, [0, 1])
+        >>> x, labels = torch.eye(4).repeat(2, 4, 1), torch.arange(16).remainder(2).repeat(2, 1)
+        >>> first = replicas.step(x, labels, learning_rate=0.1)
+        >>> for _ in range(50):
+        ...     last = replicas.step(x, labels, learning_rate=0.1)
+        >>> bool((last < 0.1 * first).all())
+        True
+    """
+
+    def __init__(
+        self, recipe: Recipe, seeds: Sequence[int], device: torch.device | str = "cpu"
+    ) -> None:
+        """Draw the initial weights."""
+        sizes = recipe.sizes
+        self._recipe = recipe
+        self.flat = torch.zeros(len(seeds), parameters_of(sizes), device=device)  # (R, P)
+        self.velocity = torch.zeros_like(self.flat)
+        self.layers = layer_views(self.flat, sizes)
+        initialise(self.layers, [stream_of(seed, Stream.WEIGHTS) for seed in seeds])
+        self.dtype = torch.bfloat16 if recipe.precision == "bfloat16" else self.flat.dtype
+        self._rounded = self.flat.to(self.dtype)  # (R, P), `flat` itself in float32
+        self._factors = layer_views(self._rounded, sizes)
+        self._weights, self._momenta = (
+            _tensors(layer_views(flat, sizes)) for flat in (self.flat, self.velocity)
+        )
+
+    def step(self, x: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
+        """One step on the batch's mean loss, as of `torch.optim.SGD`.
+
+        With momentum mu: v <- mu v + g + lambda w, w <- w - eta v.
+        Adversarial training replaces x by x + r g / |g|, with g the gradient of the loss with
+        respect to x.
+
+        Args:
+            x: (R, B, D), of `dtype`.
+            labels: (R, B), int64, in [0, C); not checked here.
+            learning_rate: eta, 0 or more.
+
+        Returns:
+            (R,), the mean cross-entropy before the update, in nats, of the shifted inputs.
+
+        Reference:
+            Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", 2015;
+            in the Euclidean norm as by Miyato, Maeda, Koyama and Ishii, "Virtual adversarial
+            training", 2018.
+        """
+        if self._recipe.adversarial:
+            x = x + self._shift(x, labels)
+        outputs = forward(self._factors, x)
+        loss, delta = cross_entropy_with_gradient(outputs[-1].to(self.flat.dtype), labels)
+        delta.div_(x.shape[1])  # the gradient of the mean
+        found = gradients(x, outputs, deltas(self._factors, outputs, delta.to(x.dtype)))
+        update(
+            self._weights,
+            [gradient.to(self.flat.dtype) for gradient in _tensors(found)],
+            self._momenta,
+            learning_rate=learning_rate,
+            momentum=self._recipe.momentum,
+            weight_decay=self._recipe.weight_decay,
+        )
+        self.round()
+        return loss.mean(1)
+
+    def round(self) -> None:
+        """Make the operands of the products anew, after `flat` has changed."""
+        if self._rounded is not self.flat:
+            self._rounded.copy_(self.flat)
+
+    def _shift(self, x: Tensor, labels: Tensor) -> Tensor:
+        """The shift (R, B, D) that raises the loss of each input the most."""
+        outputs = forward(self._factors, x)
+        _, delta = cross_entropy_with_gradient(outputs[-1].to(self.flat.dtype), labels)
+        first, *_ = deltas(self._factors, outputs, delta.to(x.dtype))
+        slope = product(first, self._factors[0][0].mT)  # (R, B, D)
+        norm = slope.norm(dim=-1, keepdim=True).clamp_(min=torch.finfo(slope.dtype).tiny)
+        return slope.mul_(self._recipe.adversarial / norm)
+
+
+def _tensors(layers: Layers) -> list[Tensor]:
+    """Each replica's weights and biases by themselves, contiguous."""
+    return [
+        tensor
+        for weight, bias in layers
+        for replica in zip(weight, bias, strict=True)
+        for tensor in (replica[0].T, replica[1])
+    ]

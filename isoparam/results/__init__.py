@@ -1,0 +1,1 @@
+"""What the trained networks come to: statistics, comparisons, diagnostics."""

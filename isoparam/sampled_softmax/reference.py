@@ -1,0 +1,175 @@
+"""The sampled softmax as a row of small transforms: a correction, a mask, a loss.
+
+Composed, they are the specification of the fast function in `isoparam.sampled_softmax.loss`.
+"""
+
+import math
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from isoparam.sampled_softmax.checks import check_classes, check_classifier, check_samples
+from isoparam.sampled_softmax.samplers import Samples
+
+Weighting = Literal["importance", "stated", "tensorflow", "none"]
+
+
+def log_weights(samples: Samples, weighting: Weighting = "importance") -> tuple[Tensor, Tensor]:
+    """Find what is added to the sampled and to the target's logits: the logs of their weights.
+
+    With K samples, single-draw probabilities q_j and expected counts n_j (K q_j with replacement):
+
+        importance    sampled -log n_j         target 0           unbiased denominator
+        stated        sampled log(q_j / K)     target 0           (1/K) sum q_j e^{z_j}
+        tensorflow    sampled -log n_j         target -log n_c    no limit as K grows
+        none          sampled 0                target 0
+
+    Args:
+        samples: The draw.
+        weighting: One of the rows above.
+
+    Returns:
+        The sampled offsets, shape (K,) or (B, K), and the target's, shape (B,).
+
+    Raises:
+        ValueError: If `weighting` is none of the four.
+
+    Example:
+        >>> from isoparam.sampled_softmax.samplers import UniformSampler
+        >>> samples = UniformSampler(4).sample(2, torch.tensor([0]))
+        >>> log_weights(samples)[0].exp(), log_weights(samples, "stated")[0].exp()
+        (tensor([2., 2.], dtype=torch.float64), tensor([0.1250, 0.1250], dtype=torch.float64))
+
+    Reference:
+        importance: Bengio and Senecal, "Quick Training of Probabilistic Neural Nets by Importance
+        Sampling", AISTATS 2003. tensorflow: the formula of `tf.nn.sampled_softmax_loss`.
+
+    """
+    if weighting not in get_args(Weighting):
+        raise ValueError(f"weighting must be one of {get_args(Weighting)}, got {weighting!r}")
+    target = torch.zeros_like(samples.target_log_expected_counts)
+    if weighting == "stated":
+        return samples.log_probs - math.log(samples.ids.shape[-1]), target
+    if weighting == "none":
+        return torch.zeros_like(samples.log_expected_counts), target
+    if weighting == "tensorflow":
+        target = -samples.target_log_expected_counts
+    return -samples.log_expected_counts, target
+
+
+def mask_accidental_hits(logits: Tensor, ids: Tensor, target: Tensor) -> Tensor:
+    """Take every sample that is the example's own target out of the denominator.
+
+        s_bk = -inf where ids_k = target_b, repeats included
+
+    Args:
+        logits: Sampled logits, shape (B, K).
+        ids: Sampled classes, shape (K,) or (B, K).
+        target: True classes, shape (B,).
+
+    Returns:
+        The masked logits, shape (B, K).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> mask_accidental_hits(torch.zeros(1, 3), torch.tensor([5, 2, 5]), torch.tensor([5]))
+        tensor([[-inf, 0., -inf]])
+
+    """
+    B, K = logits.shape if logits.dim() == 2 else (-1, -1)
+    if ids.shape not in {(K,), (B, K)} or target.shape != (B,):
+        raise ValueError(
+            "logits, ids and target must have shapes (B, K), (K,) or (B, K), and (B,), got "
+            f"{tuple(logits.shape)}, {tuple(ids.shape)} and {tuple(target.shape)}"
+        )
+    return logits.masked_fill(ids == target[:, None], -math.inf)
+
+
+def sampled_cross_entropy(target_logits: Tensor, sampled_logits: Tensor) -> Tensor:
+    """Cross-entropy of the target against the samples, in log space.
+
+        loss_b = -logsigmoid(s_bc - logsumexp_k s_bk), 0 where every s_bk is -inf
+
+    Args:
+        target_logits: s_bc, shape (B,).
+        sampled_logits: s_bk, corrected and masked, shape (B, K).
+
+    Returns:
+        The loss of each example, shape (B,).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> sampled_cross_entropy(torch.tensor([0.0]), torch.tensor([[0.0, -torch.inf]]))
+        tensor([0.6931])
+
+    """
+    if sampled_logits.dim() != 2 or target_logits.shape != sampled_logits.shape[:1]:
+        raise ValueError(
+            "target_logits and sampled_logits must have shapes (B,) and (B, K), got "
+            f"{tuple(target_logits.shape)} and {tuple(sampled_logits.shape)}"
+        )
+    empty = sampled_logits.isneginf().all(1)  # (B,)
+    # logsumexp of a row of -inf has a NaN gradient, which a later `where` would not remove.
+    denominator = sampled_logits.masked_fill(empty[:, None], 0.0).logsumexp(1)  # (B,)
+    return -F.logsigmoid(target_logits - denominator).masked_fill(empty, 0.0)
+
+
+def sampled_linear_cross_entropy_reference(
+    input: Tensor,  # noqa: A002
+    linear_weight: Tensor,
+    target: Tensor,
+    samples: Samples,
+    *,
+    linear_bias: Tensor | None = None,
+    weighting: Weighting = "importance",
+    mask_hits: bool = True,
+) -> Tensor:
+    """Specification of `sampled_linear_cross_entropy`: its transforms in a row, by autograd.
+
+        loss = sampled_cross_entropy(z_c + target offset, mask(z_S + sampled offset))
+
+    All logits are computed, so it costs O(C).
+
+    Args:
+        input: Features x, shape (B, d).
+        linear_weight: W, shape (C, d).
+        target: True classes, shape (B,).
+        samples: The draw.
+        linear_bias: b, shape (C,).
+        weighting: See `log_weights`.
+        mask_hits: Whether to mask samples that are the target.
+
+    Returns:
+        The loss of each example, shape (B,).
+
+    Raises:
+        ValueError: If a shape, dtype, device or option does not fit, or a target or id is not a
+            class.
+
+    Example:
+        >>> from isoparam.sampled_softmax.samplers import UniformSampler
+        >>> samples = UniformSampler(4).sample(2, torch.tensor([3]))
+        >>> x, W = torch.zeros(1, 5), torch.zeros(4, 5)
+        >>> sampled_linear_cross_entropy_reference(
+        ...     x, W, torch.tensor([3]), samples, weighting="none", mask_hits=False
+        ... ).exp()
+        tensor([3.])
+
+    """
+    check_classifier(input, linear_weight, linear_bias, target)
+    check_samples(input, target, samples)
+    check_classes("target", target, len(linear_weight))
+    check_classes("samples.ids", samples.ids, len(linear_weight))
+    logits = F.linear(input, linear_weight, linear_bias)  # (B, C)
+    sampled_offset, target_offset = (w.to(logits) for w in log_weights(samples, weighting))
+    sampled = logits.gather(1, samples.ids.expand(len(target), -1)) + sampled_offset  # (B, K)
+    if mask_hits:
+        sampled = mask_accidental_hits(sampled, samples.ids, target)
+    target_logits = logits.gather(1, target[:, None])[:, 0] + target_offset  # (B,)
+    return sampled_cross_entropy(target_logits, sampled)

@@ -1,0 +1,1 @@
+"""The two experiments with the sampled softmax: a linear classifier, instance discrimination."""

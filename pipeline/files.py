@@ -1,0 +1,143 @@
+"""Files that are whole or not there at all, and outputs of earlier stages held against dvc.lock."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import md5
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+LOCK = Path("dvc.lock")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write a file or a folder to, which becomes `path` when all went well.
+
+    Raises:
+        ValueError: if the system refuses, as on a full disk or in a read-only folder.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        yield partial
+        if path.is_dir():
+            _remove(path)
+        partial.replace(path)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written: {error.strerror or error}; "
+            "see to that and run `dvc repro`, which goes on from here"
+        ) from None
+    finally:
+        with suppress(OSError):  # the first error is the one to tell
+            _remove(partial)
+
+
+def as_recorded(path: Path) -> Path:
+    """An output of an earlier stage, found to be what dvc.lock says, for DVC does not look.
+
+    It hands out what is in its cache unseen, though a disk may have flipped bits of it. A stage
+    that is run by hand takes what is there.
+
+    Args:
+        path: a file or folder that dvc.lock may list as an output.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    if "DVC_STAGE" not in os.environ or not path.exists() or not LOCK.exists():
+        return path
+    stages = YAML(typ="safe").load(read_text(LOCK)).get("stages", {}).values()
+    outs = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    found = md5_of(path)
+    if (expected := outs.get(path.as_posix(), found)) != found:
+        raise ValueError(
+            f"{path} is damaged (its MD5 is {found}, in {LOCK} {expected}): delete it, "
+            "run `chmod -R u+w .dvc/cache` (so that DVC checks its cache) and `dvc repro`"
+        )
+    return path
+
+
+def md5_of(path: Path) -> str:
+    """As DVC reckons it: of a folder, that of a list of its files."""
+    if path.is_file():
+        return md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    names = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
+    content = [{"md5": md5_of(path / name), "relpath": name} for name in names]
+    return md5(json.dumps(content).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: if it is missing or damaged.
+    """
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): run `dvc repro`") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping, got {content!r}"[:200])  # noqa: TRY004
+    return content
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a CSV file, whole or not at all; numbers keep all their digits, None is empty."""
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file that has at least these columns and a row.
+
+    Raises:
+        ValueError: if it is missing or damaged.
+    """
+    try:
+        table = pd.read_csv(StringIO(read_text(path)))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid CSV ({error}): run `dvc repro`") from None
+    missing = [column for column in columns if column not in table]
+    if missing or table.empty:
+        raise ValueError(
+            f"{path} must have rows and the columns {', '.join(columns)}, "
+            f"got {len(table)} rows and {', '.join(table)}: run `dvc repro`"
+        )
+    return table
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ValueError: if it is missing or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: run `dvc repro`, which makes it") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,294 @@
+"""Figures from tables: what is in them, the tables at the edge, and the same bytes twice.
+
+Warnings are errors here, so that every drawing is also a test that it draws without one.
+"""
+
+import pandas as pd
+import pytest
+
+from isoparam.figures.depth import depth_accuracy, learning_curves, learning_rates, png
+
+BUDGET = 814_090
+COLUMNS = (
+    "model",
+    "depth",
+    "width",
+    "parameters",
+    "on_budget",
+    "seeds",
+    "accuracy",
+    "accuracy_lo",
+    "accuracy_hi",
+    "may_be_best",
+    "sampling_error",
+)
+LINEAR = ("L0", 0, 0, 7_850, False, 5, 0.925, 0.924, 0.926, False, 0.0026)
+FIRST = ("L1", 1, 1024, 814_090, True, 5, 0.984, 0.983, 0.985, False, 0.0013)
+SECOND = ("L2", 2, 588, 813_802, True, 5, 0.986, 0.985, 0.987, True, 0.0012)
+SMALL = ("S3", 3, 9, 7_360, False, 5, 0.945, 0.943, 0.947, False, 0.0023)
+
+
+def table(*rows: tuple):
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def with_one_seed(*rows: tuple):
+    """As from a study with a single seed: no interval, and nothing is left out of the best."""
+    return table(*((*row[:5], 1, row[6], None, None, row[4], row[10]) for row in rows))
+
+
+def from_csv(frame, tmp_path):
+    """As a stage reads it from the file that another stage wrote: None is NaN there."""
+    path = tmp_path / "table.csv"
+    frame.to_csv(path, index=False)
+    return pd.read_csv(path)
+
+
+def curve(accuracy, half=0.002, epochs=4):
+    """Curves of which the accuracy ends at a value, with an interval if there is a half of it."""
+    values = [accuracy - 0.01 * left for left in reversed(range(epochs))]
+    return pd.DataFrame(
+        {
+            "epoch": range(1, epochs + 1),
+            "train_loss": [0.3 / n for n in range(1, epochs + 1)],
+            "validation_loss": [0.4 / n for n in range(1, epochs + 1)],
+            "validation_accuracy": values,
+            "validation_accuracy_lo": [None if half is None else v - half for v in values],
+            "validation_accuracy_hi": [None if half is None else v + half for v in values],
+        }
+    )
+
+
+def intervals(figure):
+    """Of each group of points their depths, means and ends of intervals."""
+    (axes,) = figure.axes
+    groups = []
+    for points, _, (bars,) in axes.containers:
+        if points:
+            ends = [(low[1], high[1]) for low, high in bars.get_segments()]
+            groups.append((points.get_xdata().tolist(), points.get_ydata().tolist(), ends))
+    return groups
+
+
+def sampling_bars(figure):
+    """Of each bar that belongs to no point its place and its two ends."""
+    (axes,) = figure.axes
+    return [
+        ((low[0], high[0]), (low[1], high[1]))
+        for points, _, (bars,) in axes.containers
+        if points is None
+        for low, high in bars.get_segments()
+    ]
+
+
+def legend_of(figure):
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    return [text.get_text() for text in legend.get_texts()] if legend else []
+
+
+def texts_of(figure):
+    (axes,) = figure.axes
+    return [text.get_text() for text in axes.texts]
+
+
+BEST, BELOW = "may be the best depth (95 % confidence set)", "shown to be below the best"
+ALONE, OFF = "nearest width", "off the budget"
+
+
+@pytest.mark.parametrize(
+    ("rows", "depths", "labels"),
+    [
+        ([LINEAR, FIRST, SECOND, SMALL], [1, 2, 3], [BEST, BELOW, OFF]),
+        ([FIRST, SECOND], [1, 2], [BEST, BELOW]),
+        ([LINEAR, SECOND], [2], [ALONE]),
+        ([SECOND], [2], [ALONE]),
+        ([SMALL], [3], [OFF]),
+        ([SECOND, SMALL], [2, 3], [ALONE, OFF]),
+        ([LINEAR], [], []),
+        ([SECOND, (*SMALL[:1], 2, *SMALL[2:])], [2], [ALONE, OFF]),  # two of one depth
+    ],
+    ids=lambda value: "-".join(str(each[0]) for each in value if isinstance(each, tuple)) or None,
+)
+@pytest.mark.parametrize("make", [table, with_one_seed])
+def test_models_stand_at_their_depth_with_their_width(make, rows, depths, labels, tmp_path):
+    for frame in (make(*rows), from_csv(make(*rows), tmp_path)):
+        figure = depth_accuracy(frame, BUDGET)
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert axes.get_xticks().tolist() == depths
+        if make is with_one_seed:
+            # No test is possible, so that nothing is said of the best.
+            expected = [ALONE] * any(row[4] for row in rows) + [OFF] * (OFF in labels)
+        else:
+            expected = labels
+        *shown, bar = legend_of(figure) or [None]
+        assert shown == expected
+        assert bar is None or bar.endswith(
+            "by the choice of the test images, which all points share"
+        )
+        *widths, note = texts_of(figure)
+        assert widths == [str(row[2]) for row in rows if row[1]]
+        assert ("no hidden layer" in note) == (LINEAR in rows)
+        assert axes.get_title(loc="left").strip() == "Accuracy against depth at 814,090 parameters"
+
+
+def test_points_and_intervals_are_those_of_the_table():
+    groups = intervals(depth_accuracy(table(LINEAR, FIRST, SECOND, SMALL), BUDGET))
+    # A difference and a sum of numbers up to 100, each rounded.
+    near = {"abs": 4 * 100 * 2**-53}
+    assert len(groups) == 3
+    for (depths, means, ends), rows in zip(groups, [[SECOND], [FIRST], [SMALL]], strict=True):
+        assert depths == [row[1] for row in rows]
+        assert means == pytest.approx([100 * row[6] for row in rows], **near)
+        for end, row in zip(ends, rows, strict=True):
+            assert end == pytest.approx((100 * row[7], 100 * row[8]), **near)
+
+
+def test_points_are_filled_where_the_depth_may_be_the_best():
+    (axes,) = depth_accuracy(table(FIRST, SECOND), BUDGET).axes
+    filled, hollow = (points for points, _, _ in axes.containers if points)
+    assert (filled.get_xdata().tolist(), hollow.get_xdata().tolist()) == ([2], [1])
+    assert filled.get_markerfacecolor() == filled.get_markeredgecolor()
+    assert hollow.get_markerfacecolor() == "white"
+    assert hollow.get_markeredgecolor() == filled.get_markeredgecolor()
+
+
+def test_a_bar_beside_the_points_has_the_standard_error_of_the_test_images():
+    figure = depth_accuracy(table(LINEAR, FIRST, SECOND), BUDGET)
+    (((left, right), (low, high)),) = sampling_bars(figure)
+    assert left == right > 2
+    # The mean of 0.13 and 0.12 points, about the mean of the accuracies.
+    assert (high - low) / 2 == pytest.approx(0.125, rel=1e-9)
+    assert (high + low) / 2 == pytest.approx(98.5, rel=1e-9)
+    assert legend_of(figure)[-1].startswith("± 0.12, the standard error")
+
+
+def test_one_seed_has_points_without_intervals():
+    ((depths, means, ends),) = intervals(depth_accuracy(with_one_seed(FIRST, SECOND), BUDGET))
+    assert depths == [1, 2]
+    assert ends == [(mean, mean) for mean in means]
+
+
+def test_the_line_joins_the_models_on_the_budget_alone():
+    (axes,) = depth_accuracy(table(LINEAR, FIRST, SMALL, SECOND), BUDGET).axes
+    assert axes.lines[0].get_xdata().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        ([FIRST], "mean and 95 % interval over 5 seeds"),
+        ([FIRST, (*SECOND[:5], 3, *SECOND[6:])], "mean and 95 % interval over 3 or 5 seeds"),
+        ([LINEAR], "; no hidden layer (7,850 parameters, off the budget): 92.50 %"),
+    ],
+    ids=["hidden", "two counts of seeds", "linear"],
+)
+def test_the_note_says_over_how_many_seeds_and_where_the_linear_model_is(rows, note):
+    assert texts_of(depth_accuracy(table(*rows), BUDGET))[-1].endswith(note)
+
+
+def test_the_note_claims_no_interval_over_one_seed():
+    assert "interval" not in texts_of(depth_accuracy(with_one_seed(FIRST), BUDGET))[-1]
+
+
+@pytest.mark.parametrize(
+    ("names", "epochs", "half"),
+    [
+        *((["L0"], epochs, half) for epochs in (1, 4) for half in (0.002, None)),
+        (["L0", "L1"], 4, None),
+        ([f"L{depth}" for depth in range(9)], 4, 0.002),
+    ],
+)
+def test_each_model_has_its_curves_in_a_panel(names, epochs, half):
+    curves = {name: curve(0.9 + 0.01 * n, half, epochs) for n, name in enumerate(names)}
+    figure = learning_curves(curves)
+    figure.draw_without_rendering()
+    above, below = figure.axes[: len(names)], figure.axes[len(names) :]
+    assert [axes.get_title() for axes in above] == names
+    for upper, lower, data in zip(above, below, curves.values(), strict=True):
+        assert upper.lines[0].get_xdata().tolist() == list(range(1, epochs + 1))
+        assert upper.lines[0].get_ydata().tolist() == [
+            100 * (1 - accuracy) for accuracy in data["validation_accuracy"]
+        ]
+        assert lower.lines[0].get_ydata().tolist() == data["train_loss"].tolist()
+        assert lower.lines[1].get_ydata().tolist() == data["validation_loss"].tolist()
+    note = "one seed" if half is None else "mean over seeds; band: 95 % interval"
+    assert figure.texts[-1].get_text() == note
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+
+
+def test_an_interval_beyond_an_accuracy_of_1_is_drawn():
+    learning_curves({"L1": curve(0.999, half=0.01)}).draw_without_rendering()
+
+
+@pytest.mark.parametrize("half", [0.0, None])
+def test_a_perfect_accuracy_is_drawn(half):
+    learning_curves({"L1": curve(1.0, half, epochs=1)}).draw_without_rendering()
+
+
+FIGURES = {
+    "depth_accuracy": lambda: depth_accuracy(table(LINEAR, FIRST, SECOND, SMALL), BUDGET),
+    "learning_curves": lambda: learning_curves({"L0": curve(0.92), "L1": curve(0.98)}),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_same_table_gives_the_same_bytes(name, tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for path in paths:
+        path.write_bytes(png(FIGURES[name]()))
+    first, second = (path.read_bytes() for path in paths)
+    assert first.startswith(b"\x89PNG")
+    assert first == second
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_leaves_the_style_of_others_alone(name):
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    FIGURES[name]()
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda: depth_accuracy(table(), BUDGET), lambda: learning_curves({})]
+)
+def test_without_a_model_there_is_no_figure(draw):
+    with pytest.raises(ValueError, match="a figure needs at least one model, got none"):
+        draw()
+
+
+@pytest.mark.parametrize("models", [1, 2, 9])
+def test_learning_rates_have_a_panel_for_each_model(models):
+    grid = pd.DataFrame(
+        [
+            {
+                "model": f"L{depth}",
+                "depth": depth,
+                "learning_rate": rate,
+                "accuracy": accuracy,
+                "accuracy_sd": None if accuracy is None else 0.001,
+                "seeds": 3,
+                "chosen": rate == 0.1,
+            }
+            for depth in range(models)
+            for rate, accuracy in ((0.05, 0.97), (0.1, 0.98), (0.2, None))
+        ]
+    )
+    figure = learning_rates(grid)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == list(dict.fromkeys(grid["model"]))
+    for axes in shown:
+        diamond = next(line for line in axes.lines if line.get_marker() == "D")
+        assert diamond.get_xydata().tolist() == [[0.1, pytest.approx(98.0)]]
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [0.2]
+    assert png(figure) == png(learning_rates(grid))
+
+
+def test_learning_rates_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="a figure needs at least one model, got none"):
+        learning_rates(pd.DataFrame())

@@ -1,0 +1,71 @@
+"""The library by itself: a wheel that needs torch alone."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+
+import pytest
+from conftest import ROOT
+
+# Imports all that a user of the sampled softmax needs, where nothing of the pipeline is installed.
+ALONE = """
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in NAMES:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NotInstalled())
+sys.path.insert(0, WHEEL)
+import torch
+import isoparam.sampled_softmax.loss as s
+from isoparam import budget, mlp, samplers, softmax, training
+
+assert s.__file__.startswith(WHEEL), s.__file__
+loss = s.SampledLinearCrossEntropyLoss(4, 20, num_samples=5)
+value = loss(torch.randn(3, 4), torch.tensor([1, 2, 3])).item()
+print(value > 0, budget.width_for_budget(814_090, 3, 784, 10))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel built from a copy of what it is made of."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "isoparam", source / "isoparam")
+    build = "from setuptools import build_meta as b; print(b.build_wheel('.'))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=True
+    )
+    return source / done.stdout.splitlines()[-1]
+
+
+def test_the_wheel_holds_the_library_alone(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"isoparam"}
+    modules = {f"isoparam/{path.name}" for path in (ROOT / "isoparam").glob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == modules
+
+
+def test_the_sampled_softmax_needs_torch_alone(wheel):
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert document["project"]["dependencies"] == ["torch>=2.9"]
+    extra = document["project"]["optional-dependencies"]["pipeline"]
+    names = {each.partition(">")[0].replace("-", "_") for each in extra}
+    names |= {"sklearn", "PIL", "ruamel"}  # as they are imported
+    names |= {"numpy"}  # torch does without
+    code = ALONE.replace("NAMES", repr(names)).replace("WHEEL", repr(str(wheel)))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=wheel.parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True 469\n"

@@ -1,0 +1,515 @@
+"""The page of the results: it asks nothing of the network, says what is recorded, and draws it."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from base64 import b64decode
+from collections import Counter
+from html import unescape
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from isoparam.budget import layer_sizes, parameters_of
+from isoparam.images.mnist import normalise
+from isoparam.network.files import load_perceptron, save_perceptron
+from isoparam.network.mlp import initialise, layer_views, logits
+from isoparam.network.randomness import generator
+from pipeline import parameters
+from tools import plots_page, predict, report
+
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason=f"no Chromium is found under the names {', '.join(BROWSERS)}"
+)
+# Two of the study, so that the test is short.
+DRAWN = ("L0", "L2")
+# What becomes of the page's own functions, for the test to read.
+SCRIPT = """
+<script>
+(async () => {
+  const found = { shares: [], prepared: prepare(INK) };
+  for (const network of await load()) {
+    found.shares.push(IMAGES.map((pixels) => classify(network, pixels)));
+  }
+  const answered = async () => {
+    while (!answers.querySelector("tbody")) await new Promise((resume) => setTimeout(resume, 20));
+    const rows = [...answers.querySelectorAll("tbody tr")];
+    return rows.map((row) => [...row.cells].map((cell) => cell.textContent.trim()));
+  };
+  document.querySelector("[data-pixels]").click();
+  found.chosen = await answered();
+  clear();
+  const box = pad.getBoundingClientRect();
+  const move = (kind, x, y) => pad.dispatchEvent(new PointerEvent(kind, {
+    bubbles: true, clientX: box.left + x, clientY: box.top + y }));
+  move("pointerdown", 140, 60);
+  move("pointermove", 140, 220);
+  move("pointerup", 140, 220);
+  found.drawn = await answered();
+  found.seen = [...seen.getContext("2d").getImageData(0, 0, side, side).data]
+    .filter((_, i) => i % 4 == 0);
+  const out = Object.assign(document.createElement("pre"), { id: "found" });
+  out.textContent = JSON.stringify(found);
+  document.body.append(out);
+})();
+</script>
+"""
+# What the eye, a finger and the keyboard meet, once all that folds is open.
+SENSES = """
+<script>
+addEventListener("load", () => setTimeout(() => {
+  const found = { dark: matchMedia("(prefers-color-scheme: dark)").matches, width: innerWidth };
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (colour) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = (colour) => colour.slice(0, 3).map((level) => level / 255)
+    .map((x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0.05);
+  const contrast = (one, other) => {
+    const ratio = luminance(one) / luminance(other);
+    return Math.max(ratio, 1 / ratio);
+  };
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = rgb(getComputedStyle(e).backgroundColor);
+      if (colour[3] == 255) return colour;
+    }
+  };
+  const ratios = (selector, property, keep = () => true) =>
+    [...document.querySelectorAll(selector)].filter(keep).map((e) => {
+      const style = getComputedStyle(e), paper = behind(e);
+      return [`${e.tagName} ${e.textContent.slice(0, 20)}`, contrast(rgb(style[property]), paper)];
+    });
+  const speaks = (e) => e.checkVisibility() &&
+    [...e.childNodes].some((node) => node.nodeType == 3 && node.textContent.trim());
+  found.letters = [
+    ...ratios("body *:not(script, style, svg *)", "color", speaks),
+    ...ratios(".chart svg text", "fill", speaks),
+  ];
+  found.lines = [
+    ...ratios(".chart :is(.mark-line path, .role-mark.mark-rule line)", "stroke"),
+    ...ratios(".chart .mark-symbol path", "fill"),
+  ];
+  const ink = rgb(getComputedStyle(document.body).color);
+  found.cells = [...document.querySelectorAll(".chart .mark-rect path")].map((e) => {
+    const style = getComputedStyle(e), share = +style.fillOpacity, paper = behind(e);
+    const mixed = rgb(style.fill).map((level, i) => share * level + (1 - share) * paper[i]);
+    return [e.getAttribute("aria-label"), contrast(ink, mixed)];
+  });
+  const reached = "a, button, select, summary, [tabindex]";
+  found.focus = [...document.querySelectorAll(reached)].map((e) => {
+    e.focus({ focusVisible: true });
+    const style = getComputedStyle(e);
+    return [e.tagName, document.activeElement == e && style.outlineStyle == "solid" &&
+      parseFloat(style.outlineWidth), contrast(rgb(style.outlineColor), behind(e.parentElement))];
+  });
+  found.scrolled = document.documentElement.scrollWidth;
+  const right = (e) => e.getBoundingClientRect().right;
+  found.outside = [...document.querySelectorAll("figure *, .digits *, .drawing *")]
+    .filter((e) => !e.closest("svg") && right(e) > right(e.parentElement) + 1)
+    .map((e) => e.outerHTML.slice(0, 80));
+  found.squares = [...document.querySelectorAll(".digits img, #pad, #seen")]
+    .map((e) => e.clientWidth / e.clientHeight);
+  const choose = (id, choice) => {
+    const select = document.querySelector(`#${id} select[name="only"]`);
+    select.selectedIndex = choice;
+    select.dispatchEvent(new Event("change"));
+    return () => [...document.querySelectorAll(`#${id} .mark-line path`)]
+      .map((e) => +getComputedStyle(e).opacity * +getComputedStyle(e).strokeOpacity);
+  };
+  const chosen = [choose("curves", 4), choose("instance", 2)];
+  setTimeout(() => {
+    found.chosen = chosen.map((read) => read());
+    const out = Object.assign(document.createElement("pre"), { id: "found" });
+    out.textContent = JSON.stringify(found);
+    document.body.append(out);
+  }, 500);
+}, 1000));
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the record, untrained networks of two depths, and the page."""
+    folder = tmp_path_factory.mktemp("report")
+    for name in ("metrics", "plots", "record"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("params.yaml", "learning_rates.yaml", "dvc.lock"):
+        shutil.copy(ROOT / name, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        params = parameters.read_params()
+        for name in DRAWN:
+            sizes = sizes_of(name)
+            count = parameters_of(sizes)
+            layers = layer_views(torch.zeros(1, count), sizes)
+            initialise(layers, [generator(5, stream=1)])
+            Path("models", name).mkdir(parents=True)
+            seed = params.seeds[0]
+            metadata = {"seed": seed, "sizes": sizes, "mean": 33.0, "deviation": 78.0}
+            save_perceptron(Path(f"models/{name}/seed-{seed}.safetensors"), layers, metadata)
+        report.main()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_the_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder / "report/index.html").read_text(encoding="utf-8")
+
+
+def sizes_of(name):
+    model = parameters.read_params().models[name]
+    return layer_sizes(model.depth, model.width or 0, 784, 10)
+
+
+def browse(path, width=1000, *, dark=False):
+    """What Chromium makes of a page, as HTML, and all that it says on its console."""
+    done = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",  # CI is root
+            "--disable-gpu",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--window-size={width},800",
+            f"--blink-settings=preferredColorScheme={int(not dark)}",
+            "--virtual-time-budget=20000",
+            "--enable-logging=stderr",
+            "--dump-dom",
+            path.resolve().as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+class References(HTMLParser):
+    """All that a page would load or lead to, and what a reader with other senses needs."""
+
+    def __init__(self, page) -> None:
+        super().__init__()
+        self.targets, self.headings, self.images, self.ids = [], [], [], []
+        self.language = None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        names = ("src", "href", "srcset", "action", "poster", "data")
+        self.targets += [attributes[name] for name in names if name in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.headings += [int(tag[1])] if re.fullmatch("h[1-6]", tag) else []
+        self.images += [attributes] if tag == "img" else []
+        self.language = attributes["lang"] if tag == "html" else self.language
+
+
+def data_of(page):
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_page_loads_nothing(page):
+    references = References(page)
+    for target in references.targets:
+        assert re.match(r"data:|#", target), target
+        assert not target.startswith("#") or target[1:] in references.ids
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert not re.search(r"url\(|@import", style)
+    assert str(ROOT) not in page
+
+
+def test_the_page_can_be_read_in_other_ways(page):
+    references = References(page)
+    assert references.language == "en"
+    assert references.headings[0] == 1
+    assert references.headings.count(1) == 1
+    assert all(b - a <= 1 for a, b in pairwise(references.headings))
+    assert references.images
+    assert all(image["alt"] for image in references.images)
+    assert len(set(references.ids)) == len(references.ids)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_letters_have_contrast(scheme):
+    style = (report.SOURCES / "style.css").read_text(encoding="utf-8")
+    colours = re.findall(r"--(\w+): light-dark\(#(\w{6}), #(\w{6})\)", style)
+    luminance = {}
+    for name, *pair in colours:
+        levels = [int(pair[scheme][i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in levels]
+        luminance[name] = np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05
+    for paper in ("paper", "raised"):
+        for name in ("ink", "muted", "accent", "warm"):
+            ratio = luminance[name] / luminance[paper]
+            assert max(ratio, 1 / ratio) > 4.5, (name, paper)  # of WCAG, level AA
+
+
+def test_the_numbers_are_those_of_the_metrics(page):
+    data = data_of(page)
+    for row in data["depth"]:
+        m = json.loads((ROOT / f"metrics/{row['model']}.json").read_text(encoding="utf-8"))
+        keys = {"accuracy": "test_accuracy", "accuracy_lo": "test_lo", "accuracy_hi": "test_hi"}
+        keys |= {"parameters": "parameters", "validation_accuracy": "val_accuracy"}
+        assert {key: row[key] for key in keys} == {key: m[name] for key, name in keys.items()}
+        half = 50 * (m["test_hi"] - m["test_lo"])
+        assert f'<td style="text-align:right">{100 * m["test_accuracy"]:.2f} ± {half:.2f}' in page
+    recorded = json.loads((ROOT / "metrics/comparisons.json").read_text(encoding="utf-8"))
+    pairs = {(p["first"], p["second"]): p for p in data["pairs"]}
+    for pair in recorded["pairs"]:
+        if {pair["first"], pair["second"]} <= set(recorded["p_best"]):
+            shown = pairs.pop((pair["first"], pair["second"]))
+            assert shown["difference"] == -pair["difference"]
+            assert (shown["lo"], shown["hi"]) == (-pair["hi"], -pair["lo"])
+            assert shown["significant"] == (pair["p_adjusted"] <= 0.05)
+    assert not pairs
+    with (ROOT / "plots/diagnostics/confusion.csv").open(encoding="utf-8") as file:
+        expected = {
+            (row["model"], int(row["label"]), str(predicted)): float(row[str(predicted)])
+            for row in csv.DictReader(file)
+            for predicted in range(10)
+        }
+    shown = {(r["model"], r["label"], r["predicted"]): r["images"] for r in data["confusion"]}
+    assert shown == expected
+    sampled = json.loads((ROOT / "metrics/sampled.json").read_text(encoding="utf-8"))
+    assert {r["run"]: r["test_loss"] for r in data["sampled"]} == {
+        name: m["test_loss"] for name, m in sampled.items()
+    }
+    cells = []  # of the tables of epochs
+    for name in ("curves", "instance"):
+        paths = sorted((ROOT / "plots/curves").glob("*.csv"))
+        paths = paths if name == "curves" else [ROOT / "plots/instance.csv"]
+        rows = [
+            r for p in paths for r in csv.DictReader(p.read_text(encoding="utf-8").splitlines())
+        ]
+        key = "validation_accuracy" if name == "curves" else "accuracy"
+        assert sorted(r[key] for r in data[name]) == sorted(float(r[key]) for r in rows)
+        for r in rows:
+            if name == "instance":
+                cells.append(f"{100 * float(r[key]):.1f} %")
+            else:
+                cells.append(f"{100 * (1 - float(r[key])):.2f} %")
+                cells += [f"{float(r[loss]):.4f}" for loss in ("validation_loss", "train_loss")]
+    assert Counter(cells) <= Counter(re.findall("<td>(.*?)</td>", page))
+
+
+def test_the_hard_digits_are_shown(page):
+    with (ROOT / "plots/diagnostics/hard_digits.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    images = References(page).images
+    assert len(images) == len(rows) > 0
+    for image, row in zip(images, rows, strict=True):
+        assert row["index"] in image["alt"]
+        Path("hard.png").write_bytes(b64decode(image["src"].partition("base64,")[2]))
+        pixels = np.array(list(bytes.fromhex(row["pixels"])))
+        assert (np.asarray(Image.open("hard.png")).flatten() == 255 * pixels // pixels.max()).all()
+
+
+@needs_browser
+def test_charts_are_drawn_without_a_word_on_the_console():
+    page, console = browse(Path("report/index.html"))
+    assert not console
+    for name, kind, count in [
+        ("depth", "point", 8),
+        ("pairs", "rect mark", 28),
+        ("curves", "point", 9 * 15),
+        ("confusion", "rect mark", 100),
+        ("loss", "point", 8),
+        ("instance", "point", len(data_of(page)["instance"])),
+    ]:
+        chart = page[page.index(f'id="{name}"') :].partition("</svg>")[0]
+        assert chart.count(f'aria-roledescription="{kind}"') == count, name
+        assert "NaN" not in chart, name
+
+
+def try_out(page, script, width=1000, *, dark=False):
+    """What a script finds on the page."""
+    copy = Path("report/tried.html")
+    before, end, after = page.rpartition("</body>")
+    copy.write_text(f"{before}{script}{end}{after}", encoding="utf-8")
+    dom, console = browse(copy, width, dark=dark)
+    assert not console
+    return json.loads(unescape(re.search(r'id="found">(.*?)</pre>', dom, re.DOTALL)[1]))
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["wide", "phone"])
+def test_the_page_can_be_read_and_used_by_all(page, width, dark):
+    found = try_out(page, SENSES, width=width, dark=dark)
+    assert (found["width"], found["dark"]) == (width, dark)
+    # Of WCAG, level AA: 4.5 for text, 3 for what else is to be seen.
+    least = {"letters": (4.5, 1000), "cells": (4.5, 128), "lines": (3, 100)}
+    for name, (ratio, count) in least.items():
+        assert len(found[name]) >= count
+        assert [each for each in found[name] if each[1] < ratio] == [], name
+    assert len(found["focus"]) > 30
+    assert [each for each in found["focus"] if each[1] < 2 or each[2] < 3] == []
+    assert found["scrolled"] <= width
+    assert found["outside"] == []
+    assert found["squares"] == pytest.approx([1] * len(found["squares"]), abs=0.02)
+    # One line of each chart stands out when it is chosen in the list.
+    for opacities in found["chosen"]:
+        assert sorted(opacities)[-2:] == [0.08, 1]
+
+
+@needs_browser
+def test_the_browser_sees_in_digits_what_python_sees(page):
+    generator_ = np.random.default_rng(3)
+    images = generator_.integers(0, 256, (4, 784))
+    hard = bytes.fromhex(re.search(r'data-pixels="(\w+)"', page)[1])
+    ink = np.zeros((280, 280), np.uint8)
+    ink[40:60, 90:190] = 255
+    ink[60:230, 150:175] = 180
+    script = SCRIPT.replace("INK", json.dumps(ink.tolist())).replace(
+        "IMAGES", json.dumps(images.tolist())
+    )
+    found = try_out(page, script)
+
+    # The same arithmetic on the same rounded weights, then the network as it was trained.
+    text = Path("report/networks.js").read_text(encoding="utf-8")
+    networks = json.loads(text.removeprefix("const networks = ").removesuffix(";\n"))
+    assert [network["name"] for network in networks] == list(DRAWN)
+    for network, shares in zip(networks, found["shares"], strict=True):
+        assert shares == pytest.approx(rounded(network, images), abs=1e-9)
+        assert shares == pytest.approx(exact(network["name"], images), abs=0.02)
+
+    Image.fromarray(ink).save("ink.png")
+    expected = predict.read(Path("ink.png"), 28).numpy().flatten()
+    assert np.abs(np.array(found["prepared"]) - expected).max() <= 1
+
+    for rows, pixels in [(found["chosen"], hard), (found["drawn"], found["seen"])]:
+        for row, network in zip(rows, networks, strict=True):
+            shares = rounded(network, np.array([list(pixels)]))[0]
+            second, first = shares.argsort()[-2:]
+            depth = str(network["depth"])
+            assert row == [depth, str(first), f"{100 * shares[first]:.1f} %", str(second)]
+    seen = np.array(found["seen"]).reshape(28, 28)  # a stroke from top to bottom
+    rows, columns = (seen > 127).nonzero()
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (20, 2)
+
+
+def rounded(network, images):
+    """Probabilities (N, C) of a network of the page, in double precision."""
+    x = (images - network["mean"]) / network["deviation"]
+    for index, layer in enumerate(network["layers"]):
+        weights = np.frombuffer(b64decode(layer["weights"]), np.int8)
+        weights = weights.reshape(len(layer["bias"]), -1).astype(float)
+        x = x @ weights.T * layer["scale"] + layer["bias"]
+        x = x if index == len(network["layers"]) - 1 else x.clip(min=0)
+    powers = np.exp(x - x.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def exact(name, images):
+    """Probabilities (N, C) by the library."""
+    layers, m = load_perceptron(Path(f"models/{name}/seed-0.safetensors"), sizes_of(name))
+    x = normalise(torch.from_numpy(images.astype(np.uint8)), m["mean"], m["deviation"])
+    return logits(layers, x)[0].double().softmax(-1).numpy()
+
+
+def test_without_models_nothing_can_be_drawn(tmp_path, page, capsys):
+    for path in Path().iterdir():
+        if path.name not in ("models", "report"):
+            (tmp_path / path.name).symlink_to(path.resolve())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        report.main()
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+    assert "\nTo draw digits on it, train the networks with `dvc repro`" in capsys.readouterr().out
+    plain = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert 'id="pad"' in page
+    assert 'id="pad"' not in plain
+    assert data_of(plain) == data_of(page)
+
+
+def test_what_is_missing_is_told(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", "report"],
+        env={"PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.match(r"error: .*plots/depth_accuracy\.csv is missing: run `dvc repro`", line)
+    assert not Path("report").exists()
+
+
+def call(*command: str) -> None:
+    names = {"dvc": [sys.executable, "-m", "dvc"]}
+    done = subprocess.run(
+        [*names.get(command[0], command[:1]), *command[1:]],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_pages_of_dvc_load_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    call("git", "init", "--quiet")
+    call("dvc", "init", "--quiet")
+    curve = Path("curve.csv")
+    entry = {"curve.csv": {"x": "epoch", "y": "accuracy"}}
+    Path("dvc.yaml").write_text(json.dumps({"plots": [entry]}), encoding="utf-8")
+    curve.write_text("epoch,accuracy\n1,0.5\n2,0.75\n", encoding="utf-8")
+    call("git", "add", "--all")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    call("git", *identity, "commit", "--quiet", "--message", "start")
+    curve.write_text("epoch,accuracy\n1,0.5\n2,0.875\n", encoding="utf-8")
+    plots_page.main()
+    call("dvc", "plots", "diff")
+    page = Path("dvc_plots/index.html")
+    text = page.read_text(encoding="utf-8")
+    assert "0.875" in text
+    assert References(text).targets == []
+    if BROWSER is None:
+        pytest.skip("no Chromium is found, so the page was not drawn")
+    drawn, console = browse(page)
+    # The library warns of what DVC's specifications are, and draws them.
+    assert [line for line in console if re.search("error|failed", line, re.IGNORECASE)] == []
+    assert "<canvas" in drawn or "<svg" in drawn
+
+
+def test_another_study_has_a_page(digits):
+    """Of images that nobody draws: scikit-learn's digits have a making of their own."""
+    project, _ = digits
+    assert "To draw" not in project.run("python", "-m", "tools", "report")
+    text = (project.folder / "report/index.html").read_text(encoding="utf-8")
+    for row in data_of(text)["depth"]:
+        path = project.folder / f"metrics/{row['model']}.json"
+        m = json.loads(path.read_text(encoding="utf-8"))
+        assert (row["accuracy"], row["seeds"]) == (m["test_accuracy"], 3)
+    assert 'id="pad"' not in text
+    assert not (project.folder / "report/networks.js").exists()
+    if BROWSER is not None:
+        assert browse(project.folder / "report/index.html")[1] == []

@@ -1,0 +1,34 @@
+"""`python -m tools` lists the commands for people; `python -m tools NAME --help` explains one."""
+
+import sys
+from importlib import import_module
+
+import typer
+
+from pipeline import commands
+
+NAMES = (
+    "demo",
+    "docs",
+    "export",
+    "plot-budgets",
+    "plots-page",
+    "predict",
+    "report",
+    "verify",
+    "widths",
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Commands for people, beside the stages that `dvc repro` runs."""
+
+
+# Only the command that is asked for is imported: torch alone takes seconds.
+for name in [name for name in sys.argv[1:2] if name in NAMES] or NAMES:
+    app.command(name)(import_module(f"tools.{name.replace('-', '_')}").main)
+
+commands.run_application(app)

@@ -1,0 +1,66 @@
+"""A trained network as an ONNX file, for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import onnx
+import typer
+from onnx import TensorProto, helper, numpy_helper
+
+from isoparam.budget import layer_sizes
+from isoparam.images.datasets import SHAPES
+from isoparam.network.files import load_perceptron
+from pipeline import files, parameters
+
+MODELS = Path("models/depths")
+# Of the operators used here; any runtime of the last years has it.
+OPSET = 17
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="A model of params.yaml, such as L3.")],
+    out: Annotated[Path, typer.Argument(help="The file to write, such as L3.onnx.")],
+    seed: Annotated[
+        int | None, typer.Option(help="Of the replica; the first if not given.")
+    ] = None,
+) -> None:
+    """Write one replica: `pixels` (N, D), float32 in [0, 255], to `logits` and `probabilities`."""
+    params = parameters.read_params()
+    shape = parameters.find_model(params.models, model)
+    seed = params.seeds[0] if seed is None else seed
+    sizes = layer_sizes(shape.depth, shape.width or 0, *SHAPES[params.data.dataset])
+    layers, metadata = load_perceptron(MODELS / model / f"seed-{seed}.safetensors", sizes)
+    constants = {
+        "mean": np.float32(metadata["mean"]),
+        "deviation": np.float32(metadata["deviation"]),
+    }
+    nodes = [
+        helper.make_node("Sub", ["pixels", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "deviation"], ["h0"]),
+    ]
+    for index, (weight, bias) in enumerate(layers, start=1):
+        constants |= {f"W{index}": weight[0].numpy(), f"b{index}": bias[0, 0].numpy()}
+        last = index == len(layers)
+        z = "logits" if last else f"z{index}"
+        nodes.append(helper.make_node("Gemm", [f"h{index - 1}", f"W{index}", f"b{index}"], [z]))
+        if not last:
+            nodes.append(helper.make_node("Relu", [z], [f"h{index}"]))
+    nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1))
+    graph = helper.make_graph(
+        nodes,
+        f"isoparam {model}, seed {seed}",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", sizes[0]])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", sizes[-1]])
+            for name in ("logits", "probabilities")
+        ],
+        [
+            numpy_helper.from_array(np.ascontiguousarray(array), name)
+            for name, array in constants.items()
+        ],
+    )
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    onnx.checker.check_model(whole, full_check=True)
+    with files.replacing(out) as partial:
+        onnx.save(whole, partial)

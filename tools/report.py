@@ -1,0 +1,280 @@
+"""`make report`: one page with all results, from what is recorded. No stage of DVC.
+
+It opens without a server or a network. Where the models lie, it lets a visitor draw a digit.
+"""
+
+import json
+import subprocess
+from base64 import b64encode
+from io import BytesIO
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from PIL import Image
+from ruamel.yaml import YAML
+
+from isoparam.budget import layer_sizes
+from isoparam.images.datasets import SHAPES
+from pipeline import files, parameters
+from tools import docs, findings
+from tools.plots_page import vega
+from tools.verify import ENVIRONMENT
+
+FOLDER = Path("report")
+SOURCES = Path(__file__).parent / "page"
+PLOTS = Path("plots")
+MODELS = Path("models/depths")
+
+
+def main() -> None:
+    """Write report/index.html, and beside it the weights if models/ is there."""
+    networks = read_networks()
+    page = render(draws=bool(networks))
+    if networks:
+        with files.replacing(FOLDER / "networks.js") as partial:
+            partial.write_text(f"const networks = {json.dumps(networks)};\n", encoding="utf-8")
+    with files.replacing(FOLDER / "index.html") as partial:
+        partial.write_text(page, encoding="utf-8")
+    print(f"The page is {FOLDER / 'index.html'}.")
+    if not networks and parameters.read_params().data.dataset != "digits":
+        print("To draw digits on it, train the networks with `dvc repro` and make the page again.")
+
+
+def render(*, draws: bool) -> str:
+    """The page.
+
+    Args:
+        draws: whether it has a field to draw in.
+
+    Raises:
+        ValueError: if what the study writes is missing or damaged.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(SOURCES), autoescape=True, undefined=StrictUndefined
+    )
+    params = parameters.read_params()
+    inputs, _ = SHAPES[params.data.dataset]
+    names = findings.class_names()
+    tables = read_tables()
+    return environment.get_template("report.html.j2").render(
+        networks=draws,
+        side=isqrt(inputs),
+        test_images=findings.read_comparisons()["test_images"],
+        claim=_html(findings.claim()),
+        results=_html(findings.results()),
+        trend=_html(findings.trend()),
+        differences=_html(findings.differences()),
+        best=_html(findings.best()),
+        sampled=_html(docs.sampled()),
+        instance=_html(docs.instance()),
+        curves=_curves(tables["curves"]),
+        views=_views(tables["instance"]),
+        confusions=_confusions(tables["confusion"]),
+        hard=hard_digits(),
+        commit=commit(),
+        environment=_environment(),
+        parameters=parameters.PARAMETERS.read_text(encoding="utf-8"),
+        learning_rates=parameters.LEARNING_RATES.read_text(encoding="utf-8"),
+        stages=_stages(),
+        vega=vega(),
+        classes=names,
+        data={name: _records(table) for name, table in tables.items()}
+        | {"chosen": findings.chosen_model(), "classes": names},
+    )
+
+
+def read_tables() -> dict[str, pd.DataFrame]:
+    """What the charts show, as recorded: a table for each."""
+    depth = files.read_csv(PLOTS / "depth_accuracy.csv", ("model", "depth", "accuracy"))
+    curves = [
+        files.read_csv(PLOTS / f"curves/{model}.csv", ("epoch", "validation_accuracy")).assign(
+            model=model, depth=of_depth
+        )
+        for model, of_depth in zip(depth["model"], depth["depth"], strict=True)
+    ]
+    confusion = files.read_csv(PLOTS / "diagnostics/confusion.csv", ("model", "label"))
+    pairs = pd.DataFrame(
+        [
+            # Of the row less the column.
+            pair
+            | {"difference": -pair["difference"]}
+            | {"lo": _less(pair["hi"]), "hi": _less(pair["lo"])}
+            | {"significant": findings.is_significant(pair)}
+            for pair in findings.pairs_on_budget(findings.read_comparisons())
+        ]
+    )
+    sampled, instance = (
+        pd.DataFrame([{"run": name} | m for name, m in files.read_json(path).items()])
+        for path in (findings.METRICS / "sampled.json", findings.METRICS / "instance.json")
+    )
+    sampled["training"] = [docs.training_of(m) for m in sampled.to_dict("records")]
+    of_run = {
+        m["run"]: docs.training_of(m).removeprefix("sampled, ").removesuffix(" weights")
+        + ("" if pd.isna(m["samples"]) else f", K = {m['samples']:.0f}")
+        + f", {m['epochs']} epochs"
+        + (", Zipf" if m["images"] == "zipf" else "")
+        for m in instance.to_dict("records")
+    }
+    epochs = files.read_csv(PLOTS / "instance.csv", ("run", "epoch", "accuracy", "loss"))
+    return {
+        "depth": depth,
+        "pairs": pairs,
+        "curves": pd.concat(curves, ignore_index=True),
+        "confusion": confusion.melt(["model", "label"], var_name="predicted", value_name="images"),
+        "sampled": sampled,
+        "instance": epochs.assign(training=epochs["run"].map(of_run)),
+    }
+
+
+def hard_digits() -> list[dict[str, Any]]:
+    """The test images that the most networks get wrong, as pictures, largest loss first."""
+    columns = ("index", "label", "predicted", "votes", "wrong", "networks", "pixels")
+    table = files.read_csv(PLOTS / "diagnostics/hard_digits.csv", columns)
+    return [
+        row | {"image": f"data:image/png;base64,{_png(row['pixels'])}"}
+        for row in table.to_dict("records")
+    ]
+
+
+def read_networks() -> list[dict[str, Any]]:
+    """The first seed of each model that is there, with weights of 8 bits and a scale for each unit.
+
+    Raises:
+        ValueError: if one is damaged.
+    """
+    params = parameters.read_params()
+    inputs, classes = SHAPES[params.data.dataset]
+    seed = params.seeds[0]
+    paths = {name: MODELS / name / f"seed-{seed}.safetensors" for name in params.models}
+    # How the digits of scikit-learn were made of drawings is not known.
+    if params.data.dataset == "digits" or not any(path.exists() for path in paths.values()):
+        return []
+    from isoparam.network.files import load_perceptron
+
+    networks = []
+    for name, path in paths.items():
+        if path.exists():
+            model = params.models[name]
+            sizes = layer_sizes(model.depth, model.width or 0, inputs, classes)
+            layers, metadata = load_perceptron(path, sizes)
+            networks.append(
+                {
+                    "name": name,
+                    "depth": model.depth,
+                    "mean": metadata["mean"],
+                    "deviation": metadata["deviation"],
+                    "layers": [_rounded(weight[0].T, bias.flatten()) for weight, bias in layers],
+                }
+            )
+    return networks
+
+
+def commit() -> str:
+    """The commit of this folder, and whether there are changes to it."""
+    shown, changed = (
+        subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
+        for arguments in (("log", "-1", "--format=%H, %cs"), ("status", "--porcelain"))
+    )
+    if shown.returncode or changed.returncode:
+        return "not in git"
+    return shown.stdout.strip() + (", with changes that are not committed" * bool(changed.stdout))
+
+
+def _rounded(weight: Any, bias: Any) -> dict[str, Any]:
+    """A layer, (fan-out, fan-in) and (fan-out), as JavaScript gets it."""
+    import torch
+
+    scale = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    whole = (weight / scale[:, None]).round().to(torch.int8)
+    return {
+        "weights": b64encode(whole.contiguous().numpy().tobytes()).decode(),
+        "scale": scale.tolist(),
+        "bias": bias.tolist(),
+    }
+
+
+def _png(pixels: str) -> str:
+    """Rows of grey pixels in hexadecimal, as a picture in base 64 with the lightest one white."""
+    content = bytes.fromhex(pixels)
+    side, most = isqrt(len(content)), max(content)
+    file = BytesIO()
+    Image.frombytes("L", (side, side), bytes(255 * v // most for v in content)).save(file, "png")
+    return b64encode(file.getvalue()).decode()
+
+
+def _html(text: str) -> str:
+    """Markdown of the documents, which has no HTML in it."""
+    return MarkdownIt("js-default").render(text)
+
+
+def _table(table: pd.DataFrame, corner: str) -> str:
+    return str(table.rename_axis(index=None, columns=corner).to_html(border=0))
+
+
+def _wide(table: pd.DataFrame, shown: pd.Series, column: str) -> str:
+    """A row for each epoch; what has no such epoch is left blank."""
+    rows = table.assign(shown=shown)
+    wide = rows.pivot_table("shown", "epoch", column, aggfunc="first", sort=False)
+    return _table(wide.sort_index().fillna(""), "epoch")
+
+
+def _curves(curves: pd.DataFrame) -> list[tuple[str, str]]:
+    shown = {
+        "validation error": (100 * (1 - curves["validation_accuracy"])).map("{:.2f} %".format),
+        "validation loss": curves["validation_loss"].map("{:.4f}".format),
+        "training loss": curves["train_loss"].map("{:.4f}".format),
+    }
+    return [(name, _wide(curves, values, "model")) for name, values in shown.items()]
+
+
+def _views(instance: pd.DataFrame) -> str:
+    return _wide(instance, (100 * instance["accuracy"]).map("{:.1f} %".format), "training")
+
+
+def _confusions(confusion: pd.DataFrame) -> list[tuple[str, str]]:
+    tables = []
+    for name, rows in confusion.groupby("model", sort=False):
+        wide = rows.pivot_table("images", "label", "predicted", sort=False)
+        tables.append((str(name), _table(wide.round(1), "true, predicted")))
+    return tables
+
+
+def _environment() -> dict[str, str]:
+    """Of the recorded run, in a line each; lists of instruction sets are long and left out."""
+    if not ENVIRONMENT.exists():
+        return {}
+    recorded = files.read_json(ENVIRONMENT)
+    packages = ", ".join(f"{name} {number}" for name, number in recorded["packages"].items())
+    return {
+        "Python": recorded["python"],
+        "Packages": packages,
+        "System": f"{recorded['system']}, {recorded['libc']}, {recorded['machine']}",
+        "Processor": f"{recorded['processor']}, {recorded['cores']} cores",
+    }
+
+
+def _stages() -> str:
+    stages = {}
+    if files.LOCK.exists():
+        stages = YAML(typ="safe").load(files.LOCK.read_text(encoding="utf-8"))["stages"]
+    rows = [
+        {"stage": name, "output": out["path"], "MD5": out["md5"]}
+        for name, stage in stages.items()
+        for out in stage.get("outs", [])
+    ]
+    table = pd.DataFrame(rows, columns=["stage", "output", "MD5"])
+    return _table(table.set_index("stage"), "stage")
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON, which has no NaN; numbers keep all their digits."""
+    rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return rows
+
+
+def _less(value: float | None) -> float | None:
+    return None if value is None else -value
