@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pandas as pd
@@ -16,41 +18,90 @@ from ruamel.yaml import YAML
 from pipeline.parameters import read_params
 from tools import docs
 
+FILES = [ROOT / "dvc.yaml", ROOT / "tuning/dvc.yaml"]
 # Of the study and of its tuning; a template's stages without the models that they are made for.
 STUDY, TUNING = (
     {name: stage.get("do", stage) for name, stage in YAML(typ="safe").load(path)["stages"].items()}
-    for path in (ROOT / "dvc.yaml", ROOT / "tuning/dvc.yaml")
+    for path in FILES
 )
 STAGES = STUDY | TUNING
+
+# Which rooms a room imports from, beside itself.
+LIBRARY = {
+    "isoparam/budget.py": set(),
+    "isoparam/images": set(),
+    "isoparam/network": {"isoparam/budget.py", "isoparam/images"},
+    "isoparam/sampled_softmax": {"isoparam/network"},
+    "isoparam/sampled_study": {"isoparam/images", "isoparam/network", "isoparam/sampled_softmax"},
+    "isoparam/results": {"isoparam/network"},
+    "isoparam/figures": set(),
+}
+ARROWS = LIBRARY | {
+    "isoparam/__init__.py": set(),
+    "pipeline": {"isoparam/budget.py", "isoparam/images", "isoparam/network"},
+    "stages": {*LIBRARY, "pipeline"},
+    "tools": {*LIBRARY, "pipeline"},
+}
+MODULES = sorted(
+    path.relative_to(ROOT)
+    for folder in {room.split("/")[0] for room in ARROWS}
+    for path in (ROOT / folder).rglob("*.py")
+)
+# What the schema of params.yaml imports, so that each stage that reads parameters does. Here the
+# three check and describe: they turn down parameters, whose content is a dependency of each stage
+# that it reaches, and compute nothing. A stage that computes with them declares them.
+OF_THE_SCHEMA = {
+    "isoparam/budget.py",  # the least budget that the depths fit into
+    "isoparam/images/datasets.py",  # pixels and classes, for that budget
+    "isoparam/network/recipe.py",  # the type that the section `train` has
+}
+
+
+def room_of(path: Path) -> str:
+    """As dvc.yaml names it: a folder, or a file that stands in isoparam itself."""
+    return "/".join(path.parts[: 2 if path.parts[0] == "isoparam" else 1])
+
+
+@cache
+def imported(path: Path) -> set[Path]:
+    """The project's files that a module imports, wherever in it, without their packages."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports by a relative name"
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+        else:
+            continue
+        parts = [name.replace(".", "/") for name in names]
+        found |= {Path(part + end) for part in parts for end in (".py", "/__init__.py")}
+    return found & set(MODULES)
+
+
+def reached(starts: set[Path]) -> set[Path]:
+    """All that is loaded from modules on; with a module the packages that it is in."""
+    done, todo = set(), set(starts)
+    while todo:
+        done.add(path := todo.pop())
+        packages = {folder / "__init__.py" for folder in path.parents} & set(MODULES)
+        todo |= (imported(path) | packages) - done
+    return done
 
 
 def source_of(stage: str) -> Path:
     return Path(STAGES[stage]["cmd"].split()[2].replace(".", "/") + ".py")
 
 
-def imported(path: Path) -> set[Path]:
-    """The project's files that a module imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
-        else:
-            continue
-        for name in names:
-            candidate = Path(name.replace(".", "/") + ".py")
-            if name.startswith(("isoparam.", "stages.")) and (ROOT / candidate).is_file():
-                found.add(candidate)
-    return found
+def declared(stage: str) -> set[str]:
+    """The rooms of isoparam among a stage's dependencies."""
+    return {dep for dep in STAGES[stage]["deps"] if dep.startswith("isoparam")}
 
 
-def reached(path: Path) -> set[Path]:
-    done, todo = set(), {path}
-    while todo:
-        done.add(path := todo.pop())
-        todo |= imported(path) - done
-    return done
+def library_of(stage: str) -> set[str]:
+    """The rooms that a stage's own code needs: what it imports, and what that imports."""
+    own = {path for path in imported(source_of(stage)) if path.parts[0] == "isoparam"}
+    return {room_of(path) for path in reached(own)} - {"isoparam/__init__.py"}
 
 
 def keys_read(path: Path) -> set[str]:
@@ -80,9 +131,74 @@ def keys_declared(stage: str) -> set[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_files_that_it_imports(stage):
-    declared = {Path(dep) for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-    assert declared == reached(source_of(stage))
+def test_a_stage_declares_its_own_file_and_the_rooms_that_it_imports_from(stage):
+    assert {dep for dep in STAGES[stage]["deps"] if dep.startswith(("isoparam", "stages"))} == {
+        str(source_of(stage)),
+        *library_of(stage),
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_runs_a_stage_imports_nothing_else_that_decides_numbers(stage):
+    """All of isoparam that is loaded through pipeline/ is declared, or checks and describes."""
+    through = {path for path in imported(source_of(stage)) if path.parts[0] == "pipeline"}
+    assert through
+    loaded = {str(path) for path in reached(through) if path.parts[0] == "isoparam"}
+    loaded -= OF_THE_SCHEMA
+    undeclared = {path for path in loaded if not path.startswith(tuple(declared(stage)))}
+    # These run nothing: test_packages_run_nothing_of_their_own.
+    assert not {path for path in undeclared if not path.endswith("/__init__.py")}
+
+
+def test_what_checks_and_describes_is_not_more_than_that():
+    assert {
+        str(path)
+        for path in reached({Path("pipeline/schema.py")})
+        if path.parts[0] == "isoparam" and path.name != "__init__.py"
+    } == OF_THE_SCHEMA
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_arrows_run_down_only(path):
+    room = room_of(path)
+    rooms = {room_of(other) for other in imported(path)} - {room}
+    assert rooms <= ARROWS[room]
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parts[0] == "stages"], ids=str)
+def test_a_stage_imports_no_stage(path):
+    assert not {other for other in imported(path) if other.parts[0] == "stages"}
+
+
+def test_imports_run_in_no_circle():
+    TopologicalSorter({path: imported(path) for path in MODULES}).prepare()
+
+
+def test_the_library_knows_neither_dvc_nor_commands():
+    for path in MODULES:
+        if path.parts[0] == "isoparam":
+            text = (ROOT / path).read_text(encoding="utf-8")
+            modules = re.findall(r"^\s*(?:import|from) (\w+)", text, re.MULTILINE)
+            assert not {"dvc", "typer", "rich"} & set(modules), path
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.name == "__init__.py"], ids=lambda path: path.parent
+)
+def test_packages_run_nothing_of_their_own(path):
+    """They are loaded with each of their modules; only sampled_softmax names what others import."""
+    body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    kinds = [type(node) for node in body]
+    if path.parent == Path("isoparam/sampled_softmax"):
+        assert set(kinds) == {ast.Expr, ast.ImportFrom, ast.Assign}
+    else:
+        assert kinds == [ast.Expr]
+
+
+def test_dvc_yaml_is_read_in_one_sitting():
+    assert len(FILES[0].read_text(encoding="utf-8").splitlines()) <= 185
+    for name, stage in STAGES.items():
+        assert stage["desc"], name
 
 
 def test_no_command_has_a_part_that_parameters_decide():
@@ -90,25 +206,18 @@ def test_no_command_has_a_part_that_parameters_decide():
     assert not [stage["cmd"] for stage in STAGES.values() if "$" in stage["cmd"]]
 
 
-@pytest.mark.parametrize("package", ["isoparam", "stages"])
-def test_packages_run_nothing_of_their_own(package):
-    """Their __init__ files are no dependencies, since nothing stands in them."""
-    body = ast.parse((ROOT / package / "__init__.py").read_text()).body
-    assert [type(node) for node in body] == [ast.Expr]
-
-
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "check"])
 def test_a_stage_reads_the_parameters_that_it_declares(stage):
-    declared, read = keys_declared(stage), keys_read(source_of(stage))
-    undeclared = {k for k in read if not any(k == d or k.startswith(f"{d}.") for d in declared)}
-    unused = {d for d in declared if not any(k == d or k.startswith(f"{d}.") for k in read)}
+    keys, read = keys_declared(stage), keys_read(source_of(stage))
+    undeclared = {k for k in read if not any(k == d or k.startswith(f"{d}.") for d in keys)}
+    unused = {d for d in keys if not any(k == d or k.startswith(f"{d}.") for k in read)}
     assert not undeclared
     assert not unused
 
 
 def test_every_parameter_is_declared_by_a_stage():
-    declared = {key.split(".")[0] for stage in STAGES for key in keys_declared(stage)}
-    assert set(YAML(typ="safe").load(ROOT / "params.yaml")) == declared
+    keys = {key.split(".")[0] for stage in STAGES for key in keys_declared(stage)}
+    assert set(YAML(typ="safe").load(ROOT / "params.yaml")) == keys
 
 
 def test_training_depends_on_its_own_learning_rate():
@@ -119,13 +228,12 @@ def test_training_depends_on_its_own_learning_rate():
         assert ("learning_rate_of" in source) == (name in {"check", "train"})
 
 
-@pytest.mark.parametrize(
-    ("stage", "template"), [("aggregate", "metrics/{}.json"), ("choose", "tuning/{}.csv")]
-)
-def test_tables_are_made_of_all_models(stage, template):
-    folder = template.split("/")[0]
-    deps = {dep for dep in STAGES[stage]["deps"] if dep.startswith(f"{folder}/")}
-    assert deps == {template.format(name) for name in read_params().models}
+def test_tables_are_made_of_all_models():
+    """A folder takes up a new model by itself; the tuning's own has other tables, too."""
+    assert "metrics/depths" in STUDY["aggregate"]["deps"]
+    assert "models/depths" in STUDY["diagnose"]["deps"]
+    deps = {dep for dep in TUNING["choose"]["deps"] if dep.startswith("tuning/")}
+    assert deps == {f"tuning/{name}.csv" for name in read_params().models}
 
 
 def test_the_study_does_not_run_its_tuning():
@@ -144,11 +252,6 @@ def test_the_learning_rates_are_those_of_the_tuning():
             if row["chosen"] == "True"
         }
     assert chosen == YAML(typ="safe").load(ROOT / "learning_rates.yaml")
-
-
-def test_all_models_are_diagnosed():
-    models = {dep for dep in STAGES["diagnose"]["deps"] if dep.startswith("models/")}
-    assert models == {f"models/{name}" for name in read_params().models}
 
 
 def test_only_what_reports_depends_on_the_test_set():
@@ -172,12 +275,6 @@ def test_stages_that_need_no_torch_do_not_import_it(stage):
     module = source_of(stage).with_suffix("").as_posix().replace("/", ".")
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-def test_the_library_knows_neither_stages_nor_dvc_nor_commands():
-    for path in (ROOT / "isoparam").glob("*.py"):
-        modules = re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE)
-        assert not {"stages", "dvc", "typer"} & set(modules), path
 
 
 def test_the_record_agrees_with_code_and_parameters():
@@ -233,11 +330,13 @@ def recorded_as(shown, expected):
 )
 def test_comparisons_in_documents_are_of_the_metrics(path, model, study):
     text = (ROOT / path).read_text(encoding="utf-8")
-    rows = re.findall(rf"^metrics/{model}\.json +(\w+) +(\S+) +(\S+) +\S+$", text, re.MULTILINE)
+    rows = re.findall(
+        rf"^metrics/depths/{model}\.json +(\w+) +(\S+) +(\S+) +\S+$", text, re.MULTILINE
+    )
     assert len(rows) > 10
     ours, theirs = (
         json.loads((ROOT / folder / f"{model}.json").read_text(encoding="utf-8")) if folder else {}
-        for folder in ("metrics", study)
+        for folder in ("metrics/depths", study)
     )
     for key, before, after in rows:
         assert recorded_as(before, ours[key]), key
