@@ -8,36 +8,48 @@ ReLU in the same pass: on an AMD EPYC of 2024 it is 2.2 times as fast, on Intel'
 import platform
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_DTYPES = (torch.float32, torch.bfloat16)
 
-
-def _private(find: Callable[[], Any], name: str) -> Any:
-    """A function that PyTorch does not promise, or None with a warning."""
+def _private(name: str) -> Callable[..., Any] | None:
+    """A function of torch that it does not promise; None, with a warning, where it is missing."""
     try:
-        return find()
+        function: Callable[..., Any] = attrgetter(name)(torch)
     except AttributeError:
         warnings.warn(
-            f"torch {torch.__version__} has no {name}: training is slower, by public functions",
+            f"torch {torch.__version__} has no torch.{name}: "
+            "training is slower, by public functions, and its last bits are others",
             stacklevel=2,
         )
         return None
+    return function
+
+
+def _multiplied(by: Callable[..., Any] | None) -> list[torch.dtype]:
+    """The dtypes that oneDNN multiplies on this processor; bfloat16 needs AVX-512 or the like."""
+    found = []
+    for dtype in (torch.float32, torch.bfloat16) if by else ():
+        one = torch.ones(1, 1, dtype=dtype)
+        with suppress(RuntimeError):
+            by(one, one, None, "none", [], "")
+            found.append(dtype)
+    return found
 
 
 _linear = (
-    _private(lambda: torch.ops.mkldnn._linear_pointwise.default, "mkldnn._linear_pointwise")  # noqa: SLF001
+    _private("ops.mkldnn._linear_pointwise.default")
     # Elsewhere it is not there, or no faster than torch.mm.
     if torch.backends.mkldnn.is_available() and platform.machine() in {"x86_64", "AMD64"}
     else None
 )
-_threshold = _private(
-    lambda: torch.ops.aten.threshold_backward.grad_input, "aten.threshold_backward"
-)
-_fused_sgd = _private(lambda: torch._fused_sgd_, "_fused_sgd_")
+_DTYPES = _multiplied(_linear)
+_threshold = _private("ops.aten.threshold_backward.grad_input")
+_fused_sgd = _private("_fused_sgd_")
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
@@ -81,8 +93,10 @@ def zero_where_inactive(delta: Tensor, output: Tensor) -> Tensor:
         tensor([0., 1., 1.])
     """
     if _threshold is None:
-        return delta.masked_fill_(output <= 0, 0.0)
-    return _threshold(delta, output, 0, grad_input=delta)
+        delta.masked_fill_(output <= 0, 0.0)
+    else:
+        _threshold(delta, output, 0, grad_input=delta)
+    return delta
 
 
 def update(
@@ -99,7 +113,7 @@ def update(
     Args:
         weights: w, float32.
         gradients: g, of the same shapes, which may be overwritten.
-        momenta: v, of the same shapes; not read where `momentum` is 0.
+        momenta: v, of the same shapes; left alone where `momentum` is 0.
         learning_rate: eta.
         momentum: mu.
         weight_decay: lambda.
@@ -112,8 +126,8 @@ def update(
     """
     if _fused_sgd is None:
         for w, g, v in zip(weights, gradients, momenta, strict=True):
-            v.mul_(momentum).add_(g.add(w, alpha=weight_decay))
-            w.add_(v, alpha=-learning_rate)
+            g.add_(w, alpha=weight_decay)
+            w.add_(v.mul_(momentum).add_(g) if momentum else g, alpha=-learning_rate)
         return
     _fused_sgd(
         weights,

@@ -1,34 +1,12 @@
-"""Files of images and perceptrons: round trips, the same bytes, and every damage told."""
+"""Files of tensors and images: round trips, the same bytes, and every damage told."""
 
 import re
-from itertools import pairwise
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
 
-from isoparam import files
-from isoparam.budget import parameters_of
-from isoparam.images.files import load_images, save_images
+from isoparam.images.files import load_images, load_tensors, save_images, save_tensors
 from isoparam.images.mnist import Images
-from isoparam.network.files import load_perceptron, save_perceptron
-from isoparam.network.mlp import layer_views, logits
-
-SIZES = [4, 3, 2]
-METADATA = {"seed": 7, "sizes": SIZES, "mean": 0.1, "deviation": 2.5}
-
-
-def sizes_of(depth):
-    return [4, *[3] * depth, 2]
-
-
-def draw(sizes, dtype=torch.float32):
-    """Layers of one replica of small whole numbers."""
-    generator = torch.Generator().manual_seed(len(sizes))
-    flat = torch.randint(-1, 3, (1, parameters_of(sizes)), generator=generator).to(dtype)
-    return layer_views(flat, sizes)
-
 
 IMAGES = Images(
     torch.arange(5 * 6, dtype=torch.uint8).view(5, 6), torch.tensor([0, 9, 3, 3, 1]).byte()
@@ -48,15 +26,13 @@ def images_file(path):
 
 
 @pytest.fixture
-def perceptron_file(path):
-    save_perceptron(path, draw(SIZES), METADATA)
+def tensors_file(path):
+    tensors = {"weight": torch.arange(6.0).view(2, 3), "bias": torch.zeros(2)}
+    save_tensors(path, tensors, {"seed": 7, "sizes": [3, 2], "mean": 0.1})
     return path
 
 
-LOADERS = {
-    "images": lambda path: load_images(path, 6, 10),
-    "perceptron": lambda path: load_perceptron(path, SIZES),
-}
+LOADERS = {"images": lambda path: load_images(path, 6, 10), "tensors": load_tensors}
 
 
 @pytest.fixture(params=LOADERS)
@@ -72,60 +48,24 @@ def test_images_come_back(images_file):
     assert torch.equal(labels, IMAGES.labels)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("depth", [0, 1, 2, 8])
-def test_perceptrons_come_back(path, depth, dtype):
-    layers = draw(sizes_of(depth), dtype)
-    save_perceptron(path, layers, METADATA)
-    loaded, metadata = load_perceptron(path, sizes_of(depth))
-    assert metadata == METADATA
-    for ours, theirs in zip(loaded, layers, strict=True):
-        for back, saved in zip(ours, theirs, strict=True):
-            assert back.dtype == dtype
-            assert torch.equal(back, saved)
-
-
-def test_one_replica_of_several_is_written(path):
-    flat = torch.arange(3.0 * parameters_of(SIZES)).view(3, -1)
-    layers = layer_views(flat, SIZES)
-    save_perceptron(path, [(w[1, None], b[1, None]) for w, b in layers], METADATA)
-    loaded, _ = load_perceptron(path, SIZES)
-    for (weight, bias), (ours, our_bias) in zip(loaded, layers, strict=True):
-        assert torch.equal(weight[0], ours[1])
-        assert torch.equal(bias[0], our_bias[1])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.int64, torch.uint8])
+def test_tensors_and_metadata_come_back(path, dtype):
+    tensors = {"b": torch.arange(6).view(2, 3).to(dtype), "a": torch.zeros(0, dtype=dtype)}
+    metadata = {"number": 0.1, "list": [1, "ä"], "none": None}
+    save_tensors(path, tensors, metadata)
+    loaded, found = load_tensors(path)
+    assert found == metadata
+    assert set(loaded) == set(tensors)
+    for name, tensor in loaded.items():
+        assert tensor.dtype == dtype
+        assert torch.equal(tensor, tensors[name])
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path):
-    paths = [tmp_path / f"{number}.safetensors" for number in range(4)]
-    for path in paths[:2]:
+    paths = [tmp_path / f"{number}.safetensors" for number in range(2)]
+    for path in paths:
         save_images(path, Images(*(tensor.clone() for tensor in IMAGES)))
-    # The order in which the metadata were collected is no content.
-    for path, keys in zip(paths[2:], (list(METADATA), sorted(METADATA)), strict=True):
-        save_perceptron(path, draw(SIZES), {key: METADATA[key] for key in keys})
-    first, second, third, fourth = (path.read_bytes() for path in paths)
-    assert first == second
-    assert third == fourth
-
-
-@pytest.mark.parametrize("depth", [0, 1, 2, 8])
-def test_weights_load_into_a_sequential_and_give_the_same_logits(path, depth):
-    sizes = sizes_of(depth)
-    # Whole numbers in float64: exact, in whatever order they are added.
-    save_perceptron(path, draw(sizes, torch.float64), METADATA)
-    modules = [
-        module
-        for fan_in, fan_out in pairwise(sizes)
-        for module in (nn.Linear(fan_in, fan_out, dtype=torch.float64), nn.ReLU())
-    ]
-    model = nn.Sequential(*modules[:-1])
-    model.load_state_dict(load_file(path))
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randint(-1, 3, (9, 4), generator=generator).double()
-    loaded, _ = load_perceptron(path, sizes)
-    with torch.no_grad():
-        expected = model(x)
-    assert bool((expected != 0).any())
-    assert torch.equal(logits(loaded, x)[0], expected)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_a_missing_file_is_named_with_the_way_out(path):
@@ -226,57 +166,6 @@ def test_damage_is_told_with_a_way_out(written):
     ],
 )
 def test_other_tensors_than_those_of_a_partition_are_refused(path, tensors, message):
-    files._save(path, tensors, {})
+    save_tensors(path, tensors, {})
     with pytest.raises(ValueError, match=re.escape(str(path)) + ".*" + re.escape(message)):
         load_images(path, 6, 10)
-
-
-@pytest.mark.parametrize(
-    "sizes", [[4, 2], [4, 3, 3, 2], [4, 5, 2], [5, 3, 2], [4, 3, 1], [3, 4, 2], [2, 3, 4]], ids=str
-)
-def test_a_perceptron_of_other_sizes_is_refused(perceptron_file, sizes):
-    message = f"{perceptron_file} does not hold a perceptron of sizes {sizes}"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        load_perceptron(perceptron_file, sizes)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"2.bias": None},
-        {"2.weight": None},
-        {"4.weight": torch.zeros(2, 2)},
-        {"0.weight": torch.zeros(4, 3)},
-        {"0.weight": torch.zeros(12)},
-        {"0.bias": torch.zeros(1)},
-        {"0.bias": torch.zeros(3, 1)},
-        {"0.weight": torch.zeros(3, 4, dtype=torch.int32)},
-    ],
-    ids=str,
-)
-def test_other_tensors_than_those_of_a_perceptron_are_refused(perceptron_file, change):
-    tensors = load_file(perceptron_file) | change
-    kept = {key: tensor for key, tensor in tensors.items() if tensor is not None}
-    files._save(perceptron_file, kept, METADATA)
-    message = f"{perceptron_file} does not hold a perceptron of sizes {SIZES}"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        load_perceptron(perceptron_file, SIZES)
-
-
-@pytest.mark.parametrize("missing", ["seed", "mean", "deviation"])
-def test_a_perceptron_without_its_metadata_is_refused(path, missing):
-    metadata = {key: value for key, value in METADATA.items() if key != missing}
-    save_perceptron(path, draw(SIZES), metadata)
-    message = f"{path} does not hold a perceptron of sizes {SIZES}"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        load_perceptron(path, SIZES)
-
-
-@pytest.mark.parametrize(
-    "metadata", [None, {}, {"format": "pt"}, *({"isoparam": text} for text in ("{}", "[]", "7"))]
-)
-def test_weights_of_another_origin_are_refused(path, metadata):
-    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    save_file(model.state_dict(), path, metadata)
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))} has no digest"):
-        load_perceptron(path, SIZES)

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from isoparam.network.softmax import classifier_gradients, cross_entropy, cross_entropy_gradient
+from isoparam.network.softmax import (
+    classifier_gradients,
+    cross_entropy,
+    cross_entropy_gradient,
+    cross_entropy_with_gradient,
+)
 
 # Shapes of the labels; the logits have one axis of classes more.
 SHAPES = [(), (0,), (1,), (7,), (3, 5)]
@@ -41,11 +46,12 @@ def test_loss_and_gradient_are_those_of_torch(shape, classes, dtype):
         leaf.view(-1, classes), labels.view(-1), reduction="none"
     ).view(shape)
     expected.sum().backward()
-    loss, gradient = cross_entropy(logits, labels), cross_entropy_gradient(logits, labels)
+    separate = cross_entropy(logits, labels), cross_entropy_gradient(logits, labels)
     bound = {"rtol": 0, "atol": tolerance(logits)}
-    torch.testing.assert_close(loss, expected.detach(), **bound)
-    torch.testing.assert_close(gradient, leaf.grad, **bound)
-    assert bool((loss >= 0).all())
+    for loss, gradient in (separate, cross_entropy_with_gradient(logits, labels)):
+        torch.testing.assert_close(loss, expected.detach(), **bound)
+        torch.testing.assert_close(gradient, leaf.grad, **bound)
+        assert bool((loss >= 0).all())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -123,6 +129,7 @@ def test_arguments_are_left_as_they_were():
     before = logits.clone(), labels.clone()
     cross_entropy(logits, labels)
     cross_entropy_gradient(logits, labels)
+    cross_entropy_with_gradient(logits, labels)
     assert torch.equal(logits, before[0])
     assert torch.equal(labels, before[1])
 

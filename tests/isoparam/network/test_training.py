@@ -1,6 +1,7 @@
 """Training against a plain reference, replica against replica, and each way it can be refused."""
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,34 +10,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from isoparam import training
 from isoparam.budget import parameters_of
+from isoparam.network import training
 from isoparam.network.mlp import layer_views
-from isoparam.network.randomness import generator as stream_of
-from isoparam.network.training import Epoch, Trainer, Training, evaluate, learning_rate_at
+from isoparam.network.recipe import Recipe
+from isoparam.network.replicas import Replicas
+from isoparam.network.training import Epoch, Training, evaluate, learning_rate_at
 
 FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
-RECIPE = {
-    "epochs": 2,
-    "batch_size": 4,
-    "learning_rate": 0.1,
-    "warmup": 0.3,
-    "momentum": 0.9,
-    "weight_decay": 0.01,
-}
+RECIPE = Recipe(
+    sizes=(5, 3),
+    epochs=2,
+    batch_size=4,
+    learning_rate=0.1,
+    warmup=0.3,
+    momentum=0.9,
+    weight_decay=0.01,
+)
 
 
-def train(*data: object, on_epoch=lambda _: None, **recipe: object):
+def train(x, labels, validation, recipe, seeds, on_epoch=lambda _: None):
     """Train to the end: the layers and the history."""
-    training = Training(*data, **recipe)
+    training = Training(x, labels, validation, recipe, seeds)
     while not training.done:
         on_epoch(training.run_epoch())
     return training.layers, training.history
 
 
-def sizes_of(depth):
-    return [5, *[6] * depth, 3]
+def recipe_of(depth, **changes: object):
+    return replace(RECIPE, sizes=(5, *[6] * depth, 3), **changes)
 
 
 def images(count, inputs=5, classes=3, seed=0):
@@ -91,7 +94,7 @@ def step_tolerances(state, sizes, x, eta, momentum, decay, u):
 
 @pytest.fixture
 def unit(request):
-    """The unit of rounding of new tensors, those of a trainer among them."""
+    """The unit of rounding of new tensors, those of the replicas among them."""
     torch.set_default_dtype(request.param)
     yield torch.finfo(request.param).eps / 2
     torch.set_default_dtype(torch.float32)
@@ -106,17 +109,17 @@ def unit(request):
     indirect=["unit"],
 )
 def test_each_of_several_steps_is_that_of_the_plain_formula(depth, momentum, decay, unit):
-    sizes, seeds, B = sizes_of(depth), [0, 5, 2], 7
-    trainer = Trainer(sizes, seeds, momentum=momentum, weight_decay=decay)
+    recipe, seeds, B = recipe_of(depth, momentum=momentum, weight_decay=decay), [0, 5, 2], 7
+    sizes, replicas = recipe.sizes, Replicas(recipe, seeds)
     generator = torch.Generator().manual_seed(depth)
-    velocity = torch.zeros_like(trainer.flat)
+    velocity = torch.zeros_like(replicas.flat)
     for eta in (0.05, 0.2, 0.1, 0.0, 0.3):
         x = torch.randn(len(seeds), B, sizes[0], generator=generator)
         labels = torch.randint(sizes[-1], (len(seeds), B), generator=generator)
-        before = trainer.flat.double().clone(), velocity.double()
-        losses = trainer.step(x, labels, eta)
-        velocity = trainer.velocity.clone()
-        results = losses.double(), trainer.flat.double(), velocity.double()
+        before = replicas.flat.double().clone(), velocity.double()
+        losses = replicas.step(x, labels, eta)
+        velocity = replicas.velocity.clone()
+        results = losses.double(), replicas.flat.double(), velocity.double()
         for replica in range(len(seeds)):
             state = before[0][replica], before[1][replica]
             wide = x[replica].double()
@@ -131,121 +134,76 @@ def test_each_of_several_steps_is_that_of_the_plain_formula(depth, momentum, dec
 
 def test_steps_are_those_of_torch_optim():
     """The same numbers as PyTorch's own, whose import takes seconds: here alone."""
-    sizes, size = sizes_of(2), 8
-    trainer = Trainer(sizes, [3], momentum=0.9, weight_decay=0.1)
-    leaf = trainer.flat[0].clone().requires_grad_()
+    recipe = recipe_of(2, weight_decay=0.1)
+    replicas = Replicas(recipe, [3])
+    leaf = replicas.flat[0].clone().requires_grad_()
     optimizer = torch.optim.SGD([leaf], lr=0.1, momentum=0.9, weight_decay=0.1)
-    x, labels = images(size)
+    x, labels = images(8)
     for _ in range(20):
-        trainer.step(x[None], labels[None], 0.1)
+        replicas.step(x[None], labels[None], 0.1)
         optimizer.zero_grad()
-        functional.cross_entropy(plain_logits(leaf, sizes, x), labels).backward()
+        functional.cross_entropy(plain_logits(leaf, recipe.sizes, x), labels).backward()
         optimizer.step()
-    torch.testing.assert_close(trainer.flat[0], leaf.detach())
+    torch.testing.assert_close(replicas.flat[0], leaf.detach())
 
 
-REGULARISED = {
-    "input_noise": 0.3,
-    "dropout": 0.25,
-    "label_smoothing": 0.1,
-    "averaging": 0.8,
-    "max_norm": 1.2,
-    "adversarial": 0.7,
-}
+ADVERSARIAL = 0.7
 
 
-def plain_shift(flat, sizes, x, labels, own):
+def plain_shift(flat, sizes, x, labels):
     """Up the slope of each image's loss, by autograd; nowhere if it has none."""
     leaf = x.clone().requires_grad_()
     loss = functional.cross_entropy(plain_logits(flat, sizes, leaf), labels, reduction="sum")
     (slope,) = torch.autograd.grad(loss, leaf)
-    return own.get("adversarial", 0.0) * functional.normalize(slope, eps=1e-300)
+    return ADVERSARIAL * functional.normalize(slope, eps=1e-300)
 
 
 @pytest.mark.parametrize("unit", [torch.float64], indirect=True)
 @pytest.mark.usefixtures("unit")
-@pytest.mark.parametrize("names", [*([name] for name in REGULARISED), list(REGULARISED)])
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_regularised_steps_are_those_of_the_plain_formulas(depth, names):
-    sizes, seeds, size, eta, momentum, decay = sizes_of(depth), [0, 5], 7, 0.1, 0.9, 0.1
-    own = {name: REGULARISED[name] for name in names}
-    noise, dropout = own.get("input_noise", 0.0), own.get("dropout", 0.0)
-    trainer = Trainer(sizes, seeds, momentum=momentum, weight_decay=decay, **own)
-    streams = [stream_of(seed, stream=2) for seed in seeds]
+def test_adversarial_steps_are_those_of_the_plain_formulas(depth):
+    recipe, seeds, size, eta = recipe_of(depth, adversarial=ADVERSARIAL), [0, 5], 7, 0.1
+    sizes, replicas = recipe.sizes, Replicas(recipe, seeds)
     generator = torch.Generator().manual_seed(depth)
-    flat, velocity = trainer.flat.clone(), torch.zeros_like(trainer.flat)
-    average, longest = flat.clone(), 0.0
-    for step in range(1, 15):
+    flat, velocity = replicas.flat.clone(), torch.zeros_like(replicas.flat)
+    for _ in range(14):
         x = torch.randn(len(seeds), size, sizes[0], generator=generator)
         labels = torch.randint(sizes[-1], (len(seeds), size), generator=generator)
         given = x.clone()
-        losses = trainer.step(x, labels, eta)
-        assert torch.equal(x, given)  # the noise is not the caller's
-        for replica, stream in enumerate(streams):
-            h = x[replica]
-            if noise:
-                h = h + noise * torch.empty_like(h).normal_(generator=stream)
-            h = h + plain_shift(flat[replica], sizes, h, labels[replica], own)
-            masks = [
-                (torch.empty(size, width).uniform_(generator=stream) < 1 - dropout)
-                for width in sizes[1:-1]
-                if dropout
-            ]
-            leaf = flat[replica].clone().requires_grad_()
-            layers = layer_views(leaf[None], sizes)
-            for index, (weight, bias) in enumerate(layers[:-1]):
-                h = functional.relu(functional.linear(h, weight[0].T, bias[0, 0]))
-                if masks:
-                    h = h * masks[index] / (1 - dropout)
-            z = functional.linear(h, layers[-1][0][0].T, layers[-1][1][0, 0])
-            torch.testing.assert_close(
-                losses[replica], functional.cross_entropy(z, labels[replica]).detach()
+        losses = replicas.step(x, labels, eta)
+        assert torch.equal(x, given)  # the caller's is left as it was
+        for replica in range(len(seeds)):
+            state, y = (flat[replica], velocity[replica]), labels[replica]
+            harder = x[replica] + plain_shift(flat[replica], sizes, x[replica], y)
+            loss, flat[replica], velocity[replica] = plain_step(
+                state, sizes, (harder, y), eta, recipe.momentum, recipe.weight_decay
             )
-            smoothed = functional.cross_entropy(
-                z, labels[replica], label_smoothing=own.get("label_smoothing", 0.0)
-            )
-            (gradient,) = torch.autograd.grad(smoothed, leaf)
-            velocity[replica] = momentum * velocity[replica] + gradient + decay * flat[replica]
-            flat[replica] -= eta * velocity[replica]
-            for weight, _ in layer_views(flat[replica, None], sizes)[:-1]:
-                for incoming in weight[0].T:
-                    norm = float(incoming.norm())
-                    longest = max(longest, norm)
-                    if norm > own.get("max_norm", torch.inf):
-                        incoming.mul_(own["max_norm"] / norm)
-        assert not depth or longest > REGULARISED["max_norm"]
-        beta = min(own.get("averaging", 0.0), step / (step + 9))
-        average = beta * average + (1 - beta) * flat
-        for ours, plain in (
-            (trainer.flat, flat),
-            (trainer.velocity, velocity),
-            (trainer.average, average),
-        ):
-            torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(losses[replica], loss)
+        torch.testing.assert_close(replicas.flat, flat, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(replicas.velocity, velocity, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("depth", [0, 2])
 def test_a_learning_rate_of_zero_changes_no_weight(depth):
-    trainer = Trainer(sizes_of(depth), [0], momentum=0.9, weight_decay=0.5)
-    before = trainer.flat.clone()
+    replicas = Replicas(recipe_of(depth, weight_decay=0.5), [0])
+    before = replicas.flat.clone()
     x, labels = images(4)
-    trainer.step(x[None], labels[None], 0.0)
-    assert torch.equal(trainer.flat, before)
+    replicas.step(x[None], labels[None], 0.0)
+    assert torch.equal(replicas.flat, before)
 
 
 @pytest.mark.parametrize("unit", [torch.float64], indirect=True)
 @pytest.mark.usefixtures("unit")
-@pytest.mark.parametrize("regularised", [{}, REGULARISED])
+@pytest.mark.parametrize("adversarial", [0.0, ADVERSARIAL])
 @pytest.mark.parametrize("depth", [0, 1, 2, 8])
-def test_replicas_together_are_the_replicas_apart(depth, regularised):
-    sizes, data, validation = sizes_of(depth), images(18), images(10, seed=1)
-    recipe = RECIPE | regularised
-    together, history = train(*data, validation, sizes=sizes, seeds=[3, 0, 8], **recipe)
+def test_replicas_together_are_the_replicas_apart(depth, adversarial):
+    arguments = (*images(18), images(10, seed=1), recipe_of(depth, adversarial=adversarial))
+    together, history = train(*arguments, [3, 0, 8])
     # Rounding starts at 1e-16, and may grow tenfold at each of the 8 steps. Another seed or another
     # order of the images would change the first digit.
     bound = {"rtol": 1e-8, "atol": 1e-8}
     for replica, seed in enumerate([3, 0, 8]):
-        alone, by_itself = train(*data, validation, sizes=sizes, seeds=[seed], **recipe)
+        alone, by_itself = train(*arguments, [seed])
         for ours, theirs in zip(together, alone, strict=True):
             torch.testing.assert_close(ours[0][replica], theirs[0][0], **bound)
             torch.testing.assert_close(ours[1][replica], theirs[1][0], **bound)
@@ -258,10 +216,8 @@ def test_replicas_together_are_the_replicas_apart(depth, regularised):
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 8])
 def test_the_same_seeds_give_the_same_bits(depth):
-    runs = [
-        train(*images(18), images(10, seed=1), sizes=sizes_of(depth), seeds=[1, 4], **RECIPE)
-        for _ in range(2)
-    ]
+    arguments = (*images(18), images(10, seed=1), recipe_of(depth))
+    runs = [train(*arguments, [1, 4]) for _ in range(2)]
     (first, history), (second, history_again) = runs
     assert history == history_again
     assert all(
@@ -273,11 +229,11 @@ def test_the_same_seeds_give_the_same_bits(depth):
 
 def test_training_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
-    train(*images(18), images(10), sizes=sizes_of(1), seeds=[0], **RECIPE)
+    train(*images(18), images(10), recipe_of(1), [0])
     assert torch.equal(torch.get_rng_state(), state)
 
 
-class Spy(Trainer):
+class Spy(Replicas):
     """Keeps the numbers of the images of each batch, (R, B), and the losses, (R,)."""
 
     numbers: list[torch.Tensor]
@@ -291,11 +247,11 @@ class Spy(Trainer):
 
 @pytest.fixture
 def spy(monkeypatch):
-    monkeypatch.setattr(training, "Trainer", Spy)
+    monkeypatch.setattr(training, "Replicas", Spy)
     return Spy
 
 
-def batches_of(spy, seeds, depth=0, count=10, **changes: object):
+def batches_of(spy, seeds, depth=0, count=10, on_epoch=lambda _: None, **changes: object):
     """Train on images whose first pixel is their number.
 
     Returns the numbers in each batch, (steps, R, B), the losses, (steps, R), and the history.
@@ -304,8 +260,8 @@ def batches_of(spy, seeds, depth=0, count=10, **changes: object):
     x, labels = images(count)
     x[:, 0] = torch.arange(count)
     # The numbers are large for pixels, and the rate is small to match.
-    recipe = RECIPE | {"learning_rate": 1e-6, "epochs": 3} | changes
-    _, history = train(x, labels, (x, labels), sizes=sizes_of(depth), seeds=seeds, **recipe)
+    recipe = recipe_of(depth, **{"learning_rate": 1e-6, "epochs": 3} | changes)
+    _, history = train(x, labels, (x, labels), recipe, seeds, on_epoch)
     return torch.stack(spy.numbers), torch.stack(spy.losses).double(), history
 
 
@@ -331,19 +287,6 @@ def test_an_epoch_shows_each_image_at_most_once(spy, count, batch_size):
     assert len({tuple(row.tolist()) for row in by_epoch.flatten(0, 1)}) == epochs * 2
 
 
-def test_a_seed_has_different_numbers_for_weights_and_for_the_order():
-    first, second = (torch.rand(8, generator=stream_of(7, stream)) for stream in (0, 1))
-    assert not torch.equal(first, second)
-
-
-def test_different_seeds_have_different_numbers():
-    seeds = (0, 1, 2, 2**31, 2**32 - 1)
-    for stream in (0, 1):
-        generators = [stream_of(seed, stream) for seed in seeds]
-        draws = {tuple(torch.rand(4, generator=generator).tolist()) for generator in generators}
-        assert len(draws) == len(seeds)
-
-
 @pytest.mark.parametrize("epochs", [1, 3])
 @pytest.mark.parametrize("seeds", [[0], [4, 1, 0]])
 def test_history_has_one_record_for_each_epoch(spy, seeds, epochs):
@@ -363,7 +306,7 @@ def test_history_has_one_record_for_each_epoch(spy, seeds, epochs):
 
 def test_last_record_evaluates_the_layers_that_are_returned():
     validation = images(11, seed=1)
-    layers, history = train(*images(18), validation, sizes=sizes_of(2), seeds=[0, 1], **RECIPE)
+    layers, history = train(*images(18), validation, recipe_of(2), [0, 1])
     loss, accuracy = evaluate(layers, *validation)
     assert history[-1].validation_loss == loss.tolist()
     assert history[-1].validation_accuracy == accuracy.tolist()
@@ -378,9 +321,15 @@ def test_the_exclusive_or_is_learned_with_a_hidden_layer_and_only_so(depth, shar
         corners.repeat(8, 1),
         labels.repeat(8),
         (corners, labels),
-        sizes=[2, *[16] * depth, 2],
-        seeds=seeds,
-        **RECIPE | {"epochs": 100, "batch_size": 8, "learning_rate": 0.05, "weight_decay": 0.0},
+        replace(
+            RECIPE,
+            sizes=(2, *[16] * depth, 2),
+            epochs=100,
+            batch_size=8,
+            learning_rate=0.05,
+            weight_decay=0.0,
+        ),
+        seeds,
     )
     # A straight line has at most three of the four corners on their right sides.
     assert all(
@@ -458,7 +407,7 @@ def test_evaluation_is_the_direct_computation(depth):
 
 def test_evaluation_of_more_images_than_a_chunk_is_the_mean_of_all():
     x, labels = images(2_500)
-    flat = Trainer([5, 3], [0], momentum=0.0, weight_decay=0.0).flat
+    flat = Replicas(RECIPE, [0]).flat
     loss, accuracy = evaluate(layer_views(flat, [5, 3]), x, labels)
     # Logits are sums of 6 terms in float32, and the loss follows them at most twice as fast.
     z = plain_logits(flat[0].double(), [5, 3], x.double())
@@ -518,22 +467,17 @@ X, Y = images(8)
     ],
 )
 def test_what_cannot_be_trained_is_refused(change, message):
-    arguments = {"x": X, "labels": Y, "validation": (X, Y), "sizes": [5, 6, 3], "seeds": [0]}
+    data = {"x": X, "labels": Y, "validation": (X, Y)}
+    given = {name: change.get(name, value) for name, value in data.items()}
+    recipe = recipe_of(1, **{name: value for name, value in change.items() if name not in data})
     with pytest.raises(ValueError, match=re.escape(message)):
-        train(**arguments | RECIPE | change)
+        train(**given, recipe=recipe, seeds=[0])
 
 
 def test_divergence_is_told_before_the_epoch_is_reported():
     told = []
     with pytest.raises(ValueError, match="not finite in epoch 1"):
-        train(
-            *images(8),
-            images(8),
-            sizes=[5, 6, 3],
-            seeds=[0],
-            **RECIPE | {"learning_rate": 1e30},
-            on_epoch=told.append,
-        )
+        train(*images(8), images(8), recipe_of(1, learning_rate=1e30), [0], told.append)
     assert told == []
 
 
@@ -543,13 +487,13 @@ def test_evaluation_refuses_labels_out_of_range():
         evaluate(layers, torch.zeros(2, 5), torch.tensor([0, 3]))
 
 
-@pytest.mark.parametrize("regularised", [{}, REGULARISED])
+@pytest.mark.parametrize("adversarial", [0.0, ADVERSARIAL])
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize("stop", [0, 1, 2, 3])
-def test_a_training_goes_on_to_the_same_bits(depth, stop, regularised):
-    arguments = (*images(18), images(10, seed=1))
-    recipe = RECIPE | {"sizes": sizes_of(depth), "seeds": [1, 4], "epochs": 3} | regularised
-    whole, first, second = (Training(*arguments, **recipe) for _ in range(3))
+def test_a_training_resumes_to_the_same_bits(depth, stop, adversarial):
+    recipe = recipe_of(depth, epochs=3, adversarial=adversarial)
+    arguments = (*images(18), images(10, seed=1), recipe, [1, 4])
+    whole, first, second = (Training(*arguments) for _ in range(3))
     while not whole.done:
         whole.run_epoch()
     for _ in range(stop):
@@ -566,11 +510,10 @@ def test_a_training_goes_on_to_the_same_bits(depth, stop, regularised):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_state_is_all_that_changes(precision):
     """What a state does not hold, the rounded weights, is made anew: spoil it."""
-    arguments = (*images(18), images(10))
-    recipe = RECIPE | REGULARISED | {"sizes": sizes_of(2), "seeds": [3], "precision": precision}
-    clean, spoilt = (Training(*arguments, **recipe) for _ in range(2))
+    recipe = recipe_of(2, adversarial=ADVERSARIAL, precision=precision)
+    clean, spoilt = (Training(*images(18), images(10), recipe, [3]) for _ in range(2))
     clean.run_epoch()
-    spoilt._trainer._rounded.fill_(float("nan"))
+    spoilt._replicas._rounded.fill_(float("nan"))
     spoilt.restore(clean.state())
     assert clean.run_epoch() == spoilt.run_epoch()
 
@@ -581,12 +524,12 @@ def test_steps_in_bfloat16_are_those_of_float32_but_for_rounding(depth):
     x, labels = images(32)
     results = []
     for precision in ("float32", "bfloat16"):
-        trainer = Trainer(sizes_of(depth), [0], momentum=0.9, weight_decay=0.1, precision=precision)
-        start = trainer.flat.clone()
+        replicas = Replicas(recipe_of(depth, weight_decay=0.1, precision=precision), [0])
+        start = replicas.flat.clone()
         for _ in range(10):
-            trainer.step(x[None].to(trainer.dtype), labels[None], 0.05)
-        assert trainer.flat.dtype == trainer.velocity.dtype == torch.float32
-        results.append(trainer.flat - start)
+            replicas.step(x[None].to(replicas.dtype), labels[None], 0.05)
+        assert replicas.flat.dtype == replicas.velocity.dtype == torch.float32
+        results.append(replicas.flat - start)
     exact, rounded = results
     off = float((rounded - exact).norm() / exact.norm())
     assert 0 < off < 0.03
@@ -604,7 +547,7 @@ def test_steps_in_bfloat16_are_those_of_float32_but_for_rounding(depth):
     ],
 )
 def test_a_state_of_another_training_is_refused(change):
-    training = Training(*images(8), images(8), sizes=[5, 3], seeds=[0], **RECIPE)
+    training = Training(*images(8), images(8), RECIPE, [0])
     before = training.state()["weights"].clone()
     with pytest.raises(ValueError, match="this state is of another training"):
         training.restore(training.state() | change)
@@ -612,7 +555,7 @@ def test_a_state_of_another_training_is_refused(change):
 
 
 def test_a_state_that_lacks_something_is_refused():
-    training = Training(*images(8), images(8), sizes=[5, 3], seeds=[0], **RECIPE)
+    training = Training(*images(8), images(8), RECIPE, [0])
     for name in training.state():
         state = training.state()
         del state[name]
@@ -621,8 +564,8 @@ def test_a_state_that_lacks_something_is_refused():
 
 
 def test_there_is_nothing_after_the_last_epoch():
-    training = Training(*images(8), images(8), sizes=[5, 3], seeds=[0], **RECIPE)
-    for _ in range(RECIPE["epochs"]):
+    training = Training(*images(8), images(8), RECIPE, [0])
+    for _ in range(RECIPE.epochs):
         training.run_epoch()
     with pytest.raises(ValueError, match="all 2 epochs are done"):
         training.run_epoch()
