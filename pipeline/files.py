@@ -16,6 +16,14 @@ from ruamel.yaml import YAML
 LOCK = Path("dvc.lock")
 
 
+def from_root(path: Path) -> Path:
+    """A path as it is or, where there is none, from the root of the project.
+
+    That is elsewhere where DVC runs an experiment in a copy of the project: it says where.
+    """
+    return path if path.exists() else Path(os.environ.get("DVC_ROOT", ""), path)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name to write a file or a folder to, which becomes `path` when all went well.

@@ -6,6 +6,7 @@ way, or takes too long, gives way to the next. Nothing is written before all fil
 
 import gzip
 import hashlib
+import os
 import random
 import shutil
 import socket
@@ -17,7 +18,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import requests
 from rich.console import Console
@@ -48,6 +49,20 @@ FILES = (
     File("t10k-labels-idx1-ubyte", 8 + 10_000, "27ae3e4e09519cfbb04c329615203637"),
 )
 
+# Fashion-MNIST has files of the same names and lengths.
+FASHION_MD5 = (
+    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "9018921c3c673c538a1fc5bad174d6f9",
+    "8181f5470baa50b63fa0f6fddb340f0a",
+    "15d484375f8d13e6eb1aabb0c3f46965",
+)
+# Where Debian's package dataset-fashion-mnist puts them, and the address of its makers.
+FASHION_SOURCES = (
+    "/usr/share/datasets/fashion-mnist",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
+GZIP_MAGIC = b"\x1f\x8b"
+
 # For one file from one source, and for each wait for an answer or for more bytes.
 TIME_LIMIT_SECONDS = 180.0
 STALL_LIMIT_SECONDS = 15.0
@@ -63,42 +78,47 @@ DIGITS_SEED = 0
 def main() -> None:
     """Write the raw images and labels of the data set in params.yaml to data/raw.
 
-    For mnist each file comes from the folder data.local if there is one, otherwise from the first
-    of data.mirrors that has it whole. For digits nothing is downloaded. For the others torchvision
-    downloads what is not in data.local, from its own addresses.
+    For mnist and fashion-mnist each file comes from the first source that has it whole: the folder
+    in the variable ISOPARAM_DATA, data.local, then data.mirrors, or for fashion-mnist a package of
+    Debian's and its makers' address. For digits nothing is downloaded. For the others torchvision
+    downloads what is in neither folder, from its own addresses.
     """
-    params = parameters.read_params()
-    dataset, local = params.data.dataset, params.data.local
-    if dataset == "mnist":
-        contents = mnist(local, params.data.mirrors)
-    elif dataset == "digits":
+    data = parameters.read_params().data
+    local = [path for path in (os.environ.get("ISOPARAM_DATA"), data.local) if path]
+    folders = [str(files.from_root(Path(path))) for path in local]
+    if data.dataset == "mnist":
+        contents = from_sources(FILES, [*folders, *data.mirrors])
+    elif data.dataset == "fashion-mnist":
+        fashion = [file._replace(md5=md5) for file, md5 in zip(FILES, FASHION_MD5, strict=True)]
+        contents = from_sources(fashion, [*folders, *FASHION_SOURCES])
+    elif data.dataset == "digits":
         contents = digits()
     else:
-        contents = from_torchvision(dataset, local)
+        contents = from_torchvision(data.dataset, folders)
     with files.replacing(RAW) as folder:
         (folder / "MNIST" / "raw").mkdir(parents=True)
         for name, content in contents.items():
             (folder / "MNIST" / "raw" / name).write_bytes(content)
 
 
-def mnist(local: str | None, mirrors: Sequence[str]) -> dict[str, bytes]:
-    """The content of MNIST's four files, by name.
+def from_sources(wanted: Sequence[File], sources: Sequence[str]) -> dict[str, bytes]:
+    """The content of the four files, by name.
 
     Args:
-        local: a folder that holds the four .gz files, tried first, or None.
-        mirrors: http or https addresses that the name of a .gz file completes, tried in order.
+        wanted: the files.
+        sources: folders, and http or https addresses that the name of a .gz file completes, tried
+            in order.
 
     Raises:
         ValueError: if no source gives a file; the message has the reason of each.
     """
-    sources = [local, *mirrors] if local else list(mirrors)
     contents: dict[str, bytes] = {}
     console = Console(stderr=True)
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=sum(file.size_bytes for file in FILES))
-        for file in FILES:
+        task = bar.add_task("", total=sum(file.size_bytes for file in wanted))
+        for file in wanted:
             done = sum(map(len, contents.values()))
             show = partial(bar.update, task, description=file.name)
             show(completed=done)
@@ -136,8 +156,9 @@ def first_good(
     raise ValueError(
         f"no source gave {file.name}.gz:\n"
         + "".join(f"  {line}\n" for line in tried)
-        + f"Two ways out: put the four files {names} into a folder and name it as data.local in "
-        "params.yaml; or set data.dataset to digits, which needs no network (`make demo` runs it)."
+        + f"Two ways out: put the four files {names} into a folder, packed or not, and name it in "
+        "the variable ISOPARAM_DATA or as data.local in params.yaml; or set data.dataset to "
+        "digits, which needs no network (`make demo` runs it)."
     )
 
 
@@ -164,16 +185,63 @@ def within_time_limit(work: Callable[[], bytes]) -> bytes:
 
 def fetch(file: File, source: str, received: Callable[[int], None]) -> bytes:
     """The content of a file from one source; anything wrong with it is raised."""
-    content = bytearray()
+    if not source.startswith(("http://", "https://")):
+        return from_folder(file, Path(source), received)
     with (
-        packed_bytes(source, f"{file.name}.gz") as read,
+        answer(f"{source.rstrip('/')}/{file.name}.gz") as read,
         gzip.GzipFile(fileobj=Limited(read, file.size_bytes + PACKING_BYTES)) as stream,  # type: ignore[arg-type]
     ):
-        while chunk := stream.read(CHUNK_BYTES):
-            content += chunk
-            if len(content) > file.size_bytes:
-                raise ValueError(f"the content is longer than {file.size_bytes:,} bytes")
-            received(len(content))
+        return read_content(file, stream, received)
+
+
+def from_folder(file: File, folder: Path, received: Callable[[int], None]) -> bytes:
+    """The content of a file from a folder that has it in one of the ways in which people have it.
+
+    Packed or not, whatever its name says; with a dot before idx; in a folder of the same name, as
+    from Kaggle; or in MNIST/raw, as torchvision leaves it. The content decides.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError("there is no such folder")
+    names = [
+        packed
+        for name in (file.name, file.name.replace("-idx", ".idx"))
+        for packed in (f"{name}.gz", name)
+    ]
+    found = [
+        path
+        for above in ("", "*/", "*/*/")
+        for name in names
+        for path in sorted(folder.glob(above + name))
+        if path.is_file()
+    ]
+    failures = []
+    for path in found:
+        try:
+            with path.open("rb") as raw:
+                packed = raw.peek(2)[:2] == GZIP_MAGIC
+                return read_content(file, gzip.GzipFile(fileobj=raw) if packed else raw, received)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the next one is tried)
+            failures.append(f"{path.relative_to(folder)}: {reason(error)}")
+    there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    raise ValueError(
+        "; ".join(failures) or f"{file.name} is missing, packed or not; there is {there}"
+    )
+
+
+def read_content(
+    file: File, stream: BinaryIO | gzip.GzipFile, received: Callable[[int], None]
+) -> bytes:
+    """All that a stream gives, which is the file's content.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    content = bytearray()
+    while chunk := stream.read(CHUNK_BYTES):
+        content += chunk
+        if len(content) > file.size_bytes:
+            raise ValueError(f"the content is longer than {file.size_bytes:,} bytes")
+        received(len(content))
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 != file.md5:
         raise ValueError(f"the content has {len(content):,} bytes and MD5 {md5}, not {file.md5}")
@@ -201,19 +269,13 @@ class Limited:
 
 
 @contextmanager
-def packed_bytes(source: str, name: str) -> Iterator[Callable[[int], bytes]]:
-    """A function that reads on in a file as the source has it."""
-    if not source.startswith(("http://", "https://")):
-        if not Path(source).is_dir():
-            raise FileNotFoundError("there is no such folder")
-        with (Path(source) / name).open("rb") as file:
-            yield file.read
-        return
+def answer(address: str) -> Iterator[Callable[[int], bytes]]:
+    """A function that reads on in a file as a server has it."""
     with requests.Session() as session:
         session.max_redirects = REDIRECT_LIMIT
         session.hooks["response"].append(drop_body_of_redirect)
         with session.get(
-            f"{source.rstrip('/')}/{name}",
+            address,
             headers={"Accept-Encoding": "identity"},
             stream=True,
             timeout=STALL_LIMIT_SECONDS,
@@ -258,14 +320,15 @@ def digits() -> dict[str, bytes]:
     return idx_files(images[train], labels[train], images[test], labels[test])
 
 
-def from_torchvision(dataset: str, local: str | None) -> dict[str, bytes]:
+def from_torchvision(dataset: str, folders: Sequence[str]) -> dict[str, bytes]:
     """The content of four files of the same names for a data set that torchvision knows.
 
     torchvision holds what it downloads against its own MD5 sums, of the packed files.
 
     Args:
-        dataset: fashion-mnist, kmnist, qmnist or emnist-letters.
-        local: a folder that may hold the packed files, which then need no network, or None.
+        dataset: kmnist, qmnist or emnist-letters.
+        folders: those that may hold the packed files, which then need no network; or the root of
+            torchvision that has them.
 
     Raises:
         ValueError: if a file is neither there nor to be had.
@@ -273,7 +336,6 @@ def from_torchvision(dataset: str, local: str | None) -> dict[str, bytes]:
     from torchvision import datasets  # here, because it takes seconds and MNIST does without
 
     kind, options = {
-        "fashion-mnist": (datasets.FashionMNIST, {}),
         "kmnist": (datasets.KMNIST, {}),
         "qmnist": (datasets.QMNIST, {}),
         "emnist-letters": (datasets.EMNIST, {"split": "letters"}),
@@ -285,16 +347,18 @@ def from_torchvision(dataset: str, local: str | None) -> dict[str, bytes]:
         with tempfile.TemporaryDirectory() as root:
             raw = Path(root, kind.__name__, "raw")
             raw.mkdir(parents=True)
-            for pattern in ("*.gz", "*.zip") if local else ():
-                for file in Path(local).glob(pattern):
-                    shutil.copy(file, raw)  # what has another MD5 sum is downloaded over it
+            for folder in map(Path, folders):
+                for place in (folder, folder / kind.__name__ / "raw"):
+                    for file in (*place.glob("*.gz"), *place.glob("*.zip")):
+                        shutil.copy(file, raw)  # what has another MD5 sum is downloaded over it
             for train in (True, False):
                 images = kind(root, train=train, download=True, **options)
                 arrays += [images.data.numpy(), images.targets.numpy()]
     except Exception as error:  # noqa: BLE001 (whatever a server or torchvision does)
         raise ValueError(
             f"torchvision could not download {dataset}: {reason(error)}. Put the packed files that "
-            "it asks for into a folder and name that as data.local in params.yaml"
+            "it asks for into a folder and name this in the variable ISOPARAM_DATA or as "
+            "data.local in params.yaml"
         ) from None
     finally:
         socket.setdefaulttimeout(limit)

@@ -18,6 +18,10 @@ from tools import demo
 
 ROOT = Path(__file__).parents[1]
 
+# A folder with MNIST's files, or None.
+_FOLDERS = os.environ.get("ISOPARAM_DATA"), ROOT.parent / "shared/mnist"
+GENUINE = next((Path(each).resolve() for each in _FOLDERS if each and Path(each).is_dir()), None)
+
 # What tests of other things put into a params.yaml, which must be whole.
 SAMPLED_SECTIONS: dict[str, Any] = {
     "tuning": {"seeds": [9], "linear": [0.1], "hidden": [0.1, 0.2]},

@@ -1,4 +1,4 @@
-"""Data sets other than MNIST: small files in their real formats, through the stages.
+"""Data sets that torchvision knows: small files in their real formats, through the stages.
 
 What torchvision would download lies in data.local, with the MD5 sums of these files.
 """
@@ -30,7 +30,7 @@ from stages import (
     train,
 )
 
-NAMES = ["fashion-mnist", "kmnist", "qmnist", "emnist-letters"]
+NAMES = ["kmnist", "qmnist", "emnist-letters"]
 COUNTS = {"train": 60, "test": 26}
 
 PARAMS = """\
@@ -67,6 +67,7 @@ def study(request, tmp_path, monkeypatch):
     """A study of a data set whose packed files are those here; its name."""
     name = request.param
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("ISOPARAM_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     text = PARAMS.format(name=name) + SAMPLED_YAML
     parameters.PARAMETERS.write_text(text, encoding="utf-8")
@@ -103,9 +104,8 @@ def study(request, tmp_path, monkeypatch):
         known = [(f"http://127.0.0.1:1/{file}", value) for file, value in sums]
         monkeypatch.setattr(datasets.QMNIST, "resources", {"train": known[:2], "test": known[2:]})
         return name
-    kind = datasets.FashionMNIST if name == "fashion-mnist" else datasets.KMNIST
-    monkeypatch.setattr(kind, "resources", sums)
-    monkeypatch.setattr(kind, "mirrors", ["http://127.0.0.1:1/"])
+    monkeypatch.setattr(datasets.KMNIST, "resources", sums)
+    monkeypatch.setattr(datasets.KMNIST, "mirrors", ["http://127.0.0.1:1/"])
     return name
 
 

@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import ROOT, SAMPLED_YAML
+from conftest import GENUINE, ROOT, SAMPLED_YAML
 from torchvision.datasets import MNIST
 
 from isoparam.images.mnist import parse_idx
 from stages import download
 
-GENUINE = ROOT.parent / "shared" / "mnist"
 NAMES = [file.name for file in download.FILES]
 
 # Incompressible, so that half of the packed file is about half of the content.
@@ -250,6 +249,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A project folder to run in, and a function that writes its params.yaml."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ISOPARAM_DATA", raising=False)
 
     def write(dataset: str = "mnist", local: str = "null", mirrors: tuple[str, ...] = ()) -> None:
         content = PARAMS.format(dataset=dataset, local=local, mirrors=list(mirrors))
@@ -466,7 +466,7 @@ def test_names_are_those_of_torchvision() -> None:
     assert [f"{name}.gz" for name in NAMES] == [name for name, _ in MNIST.resources]
 
 
-@pytest.mark.skipif(not GENUINE.is_dir(), reason="needs the genuine files in ../shared/mnist")
+@pytest.mark.skipif(GENUINE is None, reason="needs a folder with MNIST's files")
 def test_genuine_files(params: Callable[..., None]) -> None:
     params(local=str(GENUINE))
     download.main()
