@@ -83,7 +83,8 @@ def main() -> None:
     Debian's and its makers' address. For digits nothing is downloaded. For the others torchvision
     downloads what is in neither folder, from its own addresses.
     """
-    data = parameters.read_params().data
+    params = parameters.read_params()
+    data = params.data
     local = [path for path in (os.environ.get("ISOPARAM_DATA"), data.local) if path]
     folders = [str(files.from_root(Path(path))) for path in local]
     if data.dataset == "mnist":

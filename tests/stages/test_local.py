@@ -11,6 +11,7 @@ from conftest import GENUINE, SAMPLED_SECTIONS, make_project
 from pipeline import parameters
 from stages import download
 
+MNIST = download.FILES
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -198,8 +199,8 @@ def test_fashion_mnist_is_known_by_its_content_however_it_is_packed(
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
 def test_debians_package_is_fashion_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # of the tiny files
-    sources = []
+    monkeypatch.setattr(download, "FILES", MNIST)
+    sources: list[str] = []
     monkeypatch.setattr(download.requests, "Session", lambda: sources.append("network"))
     write_params("fashion-mnist")
     download.main()
