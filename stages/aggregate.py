@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from isoparam.images.datasets import DATASETS
-from isoparam.results.comparisons import LEVEL, best_p_values, compare_pairs, trend
+from isoparam.results.comparisons import LEVEL, compare_pairs, compare_pooled, trend
 from isoparam.results.statistics import share_of_trials
 from pipeline import commands, files, parameters
 
@@ -55,17 +55,20 @@ def main() -> None:
 
 
 def compare(metrics: dict[str, dict[str, Any]], test_images: int) -> dict[str, Any]:
-    """Test accuracies compared: all models in pairs; for the best and the trend those on budget."""
-    samples = {name: values["test_accuracies"] for name, values in metrics.items()}
-    on_budget = {name: samples[name] for name, values in metrics.items() if values["on_budget"]}
+    """Test accuracies compared: those of the models on the budget."""
+    on_budget = [name for name, values in metrics.items() if values["on_budget"]]
+    samples = {name: metrics[name]["test_accuracies"] for name in on_budget}
     depths = [metrics[name]["depth"] for name in on_budget]
-    best = best_p_values(on_budget)
+    pooled = compare_pooled(samples)
     return {
         "test_images": test_images,
-        "may_be_best": [name for name, p in best.items() if p > LEVEL],
-        "p_best": best,
+        "may_be_best": [name for name, p in pooled.p_best.items() if p > LEVEL],
+        **pooled._asdict(),
+        "pairs": [pair._asdict() for pair in pooled.pairs],
+        # Of each pair by itself, over seeds that share the order of their images.
+        "paired": [pair._asdict() for pair in compare_pairs(samples)],
         "trend": {
-            name: trend(depths, list(on_budget.values()), degree)._asdict()
+            name: trend(depths, list(samples.values()), degree)._asdict()
             if len(set(depths)) > degree
             else None
             for name, degree in (("slope", 1), ("curvature", 2))
@@ -74,7 +77,6 @@ def compare(metrics: dict[str, dict[str, Any]], test_images: int) -> dict[str, A
             name: share_of_trials(values["test_accuracy"], test_images)._asdict()
             for name, values in metrics.items()
         },
-        "pairs": [pair._asdict() for pair in compare_pairs(samples)],
     }
 
 

@@ -1,15 +1,17 @@
 """Which differences between models are more than the luck of their seeds.
 
-All tests are Student's t over seeds: they ask what other initial weights and orders of the images
-would change, on the same training, validation and test images.
+All tests ask what other initial weights and orders of the images would change, on the same
+training, validation and test images.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from statistics import linear_regression
+from statistics import fmean, linear_regression
 from typing import Literal, NamedTuple
 
-from scipy.special import stdtr
+import numpy as np
+from scipy.special import stdtr, stdtrit
+from scipy.stats import bartlett, dunnett, studentized_range
 
 from isoparam.results.statistics import estimate
 
@@ -37,16 +39,16 @@ class TTest(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two models compared over the same seeds.
+    """Two models compared.
 
     Attributes:
         first: name of a model.
         second: name of another.
-        difference: mean accuracy of the first less that of the second.
+        difference: mean of the first less that of the second.
         lo: lower end of its 95 % interval, for this pair alone; None where no test is possible.
         hi: upper end of it; None where no test is possible.
         p: two-sided p-value, for this pair alone; None where no test is possible.
-        p_adjusted: p-value by Holm's correction for all pairs; None where no test is possible.
+        p_adjusted: p-value corrected for the number of pairs; None where no test is possible.
     """
 
     first: str
@@ -135,10 +137,7 @@ def compare_pairs(samples: Mapping[str, Sequence[float]]) -> list[Pair]:
         >>> [(pair.first, pair.second, round(pair.difference, 3)) for pair in pairs]
         [('a', 'b', 0.2), ('a', 'c', 0.3), ('b', 'c', 0.1)]
     """
-    counts = {name: len(values) for name, values in samples.items()}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
-        raise ValueError(f"models are compared over the same seeds, but there are {listed}")
+    _check_counts(samples)
     names = list(combinations(samples, 2))
     tests = [
         t_test([a - b for a, b in zip(samples[first], samples[second], strict=True)])
@@ -151,44 +150,100 @@ def compare_pairs(samples: Mapping[str, Sequence[float]]) -> list[Pair]:
     ]
 
 
-def best_p_values(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """For each model the p-value of the hypothesis that no other has a higher mean.
+class Pooled(NamedTuple):
+    """All models compared over seeds by one common standard deviation.
 
-    p_i = min(1, (m - 1) min over j of p_ij), p_ij of the one-sided paired t test of j above i
+    Attributes:
+        pairs: one for each pair, in the order of the models.
+        deviation: the common standard deviation over seeds; None where no test is possible.
+        p_equal: p-value of the hypothesis that the models' deviations are equal, by Bartlett's
+            test; None where no test is possible.
+        level: share of studies with a false alarm if the models have equal means and the
+            deviations found here, by simulation; None where no test is possible.
+        p_best: for each model the p-value of the hypothesis that no other has a higher mean; 1
+            where no test is possible, so that nothing leaves it out.
+    """
 
-    The models with p_i > 5 % are a 95 % confidence set of the best: it leaves out the model of the
-    truly highest mean in at most 5 % of all studies. That needs no correction for the number of
-    models that are asked about, as only one of them (or more, that tie) can be left out wrongly;
-    the factor m - 1 is Bonferroni's for the others that each is compared with. The set always
-    holds the model of the highest sample mean, and all that are not shown to be below some other.
+    pairs: list[Pair]
+    deviation: float | None
+    p_equal: float | None
+    level: float | None
+    p_best: dict[str, float]
+
+
+def compare_pooled(samples: Mapping[str, Sequence[float]]) -> Pooled:
+    """Compare all models by one standard deviation: all pairs, and each with the best.
+
+    Tukey's test corrects each pair for their number. Hsu's comparison with the best holds each
+    model against all others at once; the models with p_best > 5 % are a 95 % confidence set of the
+    best, which leaves out the truly best one in at most 5 % of all studies.
 
     Args:
-        samples: the accuracies of each of m models, one for each seed, in the same order of them.
+        samples: the accuracies of each model, one for each seed.
 
     Returns:
-        For each model its p-value; 1 where no test is possible, so that nothing leaves it out.
+        The comparison. It takes seeds of different models for independent.
 
     Raises:
         ValueError: if the models do not have equally many accuracies, or have none.
 
     Example:
-        >>> a, b = [0.91, 0.92, 0.93], [0.82, 0.81, 0.80]
-        >>> {name: round(p, 3) for name, p in best_p_values({"a": a, "b": b}).items()}
-        {'a': 0.995, 'b': 0.005}
+        >>> found = compare_pooled({"a": [0.9, 0.8], "b": [0.6, 0.7], "c": [0.6, 0.5]})
+        >>> [(pair.first, pair.second, round(pair.p_adjusted, 3)) for pair in found.pairs]
+        [('a', 'b', 0.129), ('a', 'c', 0.048), ('b', 'c', 0.439)]
 
     Reference:
-        Hsu, "Simultaneous confidence intervals for all distances from the best", Annals of
-        Statistics, 1981: multiple comparisons with the best, here with Bonferroni's bound and
-        paired tests in the place of a common variance.
+        Tukey, "The problem of multiple comparisons", 1953; Hsu, "Simultaneous confidence intervals
+        for all distances from the best", Annals of Statistics, 1981; Bartlett, "Properties of
+        sufficiency and statistical tests", Proceedings of the Royal Society A, 1937.
     """
-    above: dict[str, list[float]] = {name: [] for name in samples}
-    for pair in compare_pairs(samples):
-        if pair.p is not None:
-            half = pair.p / 2
-            above[pair.first].append(half if pair.difference < 0 else 1 - half)
-            above[pair.second].append(half if pair.difference > 0 else 1 - half)
-    others = len(samples) - 1
-    return {name: min([1.0, *(others * p for p in values)]) for name, values in above.items()}
+    _check_counts(samples)
+    estimates = {name: estimate(values) for name, values in samples.items()}
+    means = {name: found.mean for name, found in estimates.items()}
+    names = list(combinations(samples, 2))
+    count = len(next(iter(samples.values()), ()))
+    spreads = [found.deviation or 0.0 for found in estimates.values()]
+    if len(spreads) < 2 or min(spreads) <= SAME:
+        pairs = [Pair(a, b, means[a] - means[b], None, None, None, None) for a, b in names]
+        return Pooled(pairs, None, None, None, dict.fromkeys(samples, 1.0))
+    deviation = fmean(spread * spread for spread in spreads) ** 0.5
+    freedom = len(samples) * (count - 1)
+    error = deviation * (2 / count) ** 0.5
+    half = float(stdtrit(freedom, 0.975)) * error
+    pairs = []
+    for a, b in names:
+        difference = means[a] - means[b]
+        t = abs(difference) / error
+        p = 2 * float(stdtr(freedom, -t))
+        adjusted = float(studentized_range.sf(t * 2**0.5, len(samples), freedom))
+        pairs.append(Pair(a, b, difference, difference - half, difference + half, p, adjusted))
+    p_equal = float(bartlett(*samples.values()).pvalue)
+    p_best = {name: _p_best(name, samples) for name in samples}
+    return Pooled(pairs, deviation, p_equal, _level(spreads, count), p_best)
+
+
+def _p_best(name: str, samples: Mapping[str, Sequence[float]]) -> float:
+    """The least p-value of one-sided Dunnett tests of the others against this model."""
+    others = [values for other, values in samples.items() if other != name]
+    # The integral is by random points, the same each time.
+    found = dunnett(*others, control=samples[name], alternative="greater", rng=0)
+    return float(found.pvalue.min())
+
+
+def _level(spreads: Sequence[float], count: int) -> float:
+    """Share of 20,000 simulated studies of equal means in which Tukey's test finds a difference."""
+    draws = np.random.default_rng(0).standard_normal((20_000, count, len(spreads))) * spreads
+    means, variances = draws.mean(1), draws.var(1, ddof=1).mean(1)
+    ranges = (means.max(1) - means.min(1)) / (variances / count) ** 0.5
+    least = studentized_range.isf(LEVEL, len(spreads), len(spreads) * (count - 1))
+    return float((ranges > least).mean())
+
+
+def _check_counts(samples: Mapping[str, Sequence[float]]) -> None:
+    counts = {name: len(values) for name, values in samples.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise ValueError(f"models are compared over the same seeds, but there are {listed}")
 
 
 def trend(

@@ -10,8 +10,8 @@ from scipy import stats
 from isoparam.results.comparisons import (
     LEVEL,
     TTest,
-    best_p_values,
     compare_pairs,
+    compare_pooled,
     holm,
     t_test,
     trend,
@@ -107,17 +107,16 @@ def test_one_seed_tells_differences_and_no_more():
     pairs = compare_pairs(study)
     assert [pair.difference for pair in pairs] == pytest.approx([0.1, 0.1, 0.0])
     assert {pair[3:] for pair in pairs} == {(None, None, None, None)}
-    assert best_p_values(study) == {"a": 1.0, "b": 1.0, "c": 1.0}
     json.dumps([pair._asdict() for pair in pairs], allow_nan=False)
 
 
-@pytest.mark.parametrize("compare", [compare_pairs, best_p_values])
+@pytest.mark.parametrize("compare", [compare_pairs, compare_pooled])
 def test_models_of_different_seeds_are_refused(compare):
     with pytest.raises(ValueError, match="over the same seeds, but there are 2 of L1, 1 of L2"):
         compare({"L1": [0.9, 0.8], "L2": [0.9]})
 
 
-@pytest.mark.parametrize("compare", [compare_pairs, best_p_values])
+@pytest.mark.parametrize("compare", [compare_pairs, compare_pooled])
 def test_models_without_a_seed_are_refused(compare):
     with pytest.raises(ValueError, match="at least one value, got none"):
         compare({"L1": [], "L2": []})
@@ -165,70 +164,74 @@ def test_the_power_is_that_of_the_noncentral_t():
     assert least <= found <= most
 
 
+# All models with one standard deviation.
+
+
+def test_pooled_pairs_are_those_of_tukey_by_scipy():
+    (study,) = simulate(1, [0.001, 0, 0.0005, 0], 6, generator=40)
+    found = compare_pooled(study)
+    expected = stats.tukey_hsd(*study.values())
+    assert len(found.pairs) == 6
+    for pair in found.pairs:
+        assert pair.p_adjusted == pytest.approx(expected.pvalue[pair.first, pair.second], rel=1e-6)
+    assert found.p_equal == pytest.approx(stats.bartlett(*study.values()).pvalue, rel=1e-12)
+    variances = [np.var(values, ddof=1) for values in study.values()]
+    assert found.deviation == pytest.approx(np.mean(variances) ** 0.5, rel=1e-9)
+
+
+def test_a_pooled_pair_by_itself_is_that_of_a_pooled_t_test():
+    (study,) = simulate(1, [0.001, 0], 6, generator=41)
+    (pair,) = compare_pooled(study).pairs
+    expected = stats.ttest_ind(study[0], study[1])
+    assert pair.p == pytest.approx(expected.pvalue, rel=1e-9)
+    lo, hi = expected.confidence_interval()
+    assert (pair.lo, pair.hi) == pytest.approx((lo, hi), rel=1e-9)
+    assert pair.p_adjusted == pytest.approx(expected.pvalue, rel=1e-4)
+
+
+def test_the_level_with_equal_deviations_is_the_promised_one():
+    study = {name: [0.98, 0.981, 0.982] for name in "abcd"}
+    assert compare_pooled(study).level == pytest.approx(LEVEL, abs=0.01)
+
+
+def test_the_level_with_unequal_deviations_is_higher_and_reported():
+    study = {name: [0.98, 0.9801, 0.9802] for name in "abcdefg"} | {"h": [0.96, 0.98, 1.0]}
+    assert compare_pooled(study).level > 2 * LEVEL
+
+
+@pytest.mark.parametrize("study", [{"a": [0.9], "b": [0.8]}, {"a": [0.9, 0.9], "b": [0.8, 0.9]}])
+def test_without_a_spread_nothing_is_pooled(study):
+    found = compare_pooled(study)
+    assert found[1:4] == (None, None, None)
+    assert [pair.p_adjusted for pair in found.pairs] == [None]
+
+
 # The set of models that may be the best.
 
 
 def test_of_two_models_the_p_values_are_those_of_the_one_sided_test():
     (study,) = simulate(1, [0.001, 0], 5, generator=40)
-    second_better = stats.ttest_rel(study[1], study[0], alternative="greater").pvalue
-    assert best_p_values(study) == pytest.approx({0: second_better, 1: 1 - second_better})
+    second_better = stats.ttest_ind(study[1], study[0], alternative="greater").pvalue
+    found = compare_pooled(study).p_best
+    assert found == pytest.approx({0: second_better, 1: 1 - second_better}, abs=1e-4)
 
 
-def test_each_model_is_held_against_the_one_that_speaks_most_against_it():
-    (study,) = simulate(1, [0, 0.001, 0.002, 0.001], 5, generator=41)
-    for name, p in best_p_values(study).items():
-        one_sided = [
-            stats.ttest_rel(study[other], study[name], alternative="greater").pvalue
-            for other in study
-            if other != name
-        ]
-        assert p == pytest.approx(min(1, 3 * min(one_sided)), rel=1e-9)
+def test_without_a_spread_every_model_may_be_the_best():
+    assert compare_pooled({"a": [0.9], "b": [0.8]}).p_best == {"a": 1.0, "b": 1.0}
 
 
-@pytest.mark.parametrize("study", [{}, {"L1": [0.9, 0.8]}])
-def test_without_another_every_model_is_the_best(study):
-    assert best_p_values(study) == dict.fromkeys(study, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("means", "deviations"),
-    [
-        # The best of equals is each of them, and none is easier to lose: the hardest case.
-        ([0, 0], 0.001),
-        ([0, 0, 0, 0, 0], 0.001),
-        ([0, 0, 0, 0, 0], [0.003, 0.001, 0.001, 0.0005, 0.0005]),
-        ([0.0002, 0, 0, 0, 0], 0.001),
-        ([0.001, 0, -0.001, -0.002, -0.003], 0.001),
-    ],
-)
-def test_the_best_is_left_out_as_rarely_as_the_set_says(means, deviations):
-    studies = 3_000
-    left_out, lost = 0, 0
-    for study in simulate(studies, means, 5, deviations, generator=42):
-        p_values = best_p_values(study)
-        left_out += p_values[0] <= LEVEL
-        highest = max(study, key=lambda name: sum(study[name]))
-        lost += p_values[highest] <= LEVEL
-    least, most = bounds(studies, LEVEL)
-    assert left_out <= most
-    assert lost == 0
-    if len(means) == 2:
-        # Nothing to correct for: the level is exact.
-        assert left_out >= least
-
-
-def test_what_is_clearly_worse_is_left_out():
-    studies, seeds, effect = 2_000, 5, 0.005
-    # Against either of the two others, at half the level; with two chances at least as often.
-    noncentrality = sqrt(seeds) * effect / (sqrt(2) * 0.001)
-    quantile = stats.t.ppf(1 - LEVEL / 2, seeds - 1)
-    power = stats.nct.sf(quantile, seeds - 1, noncentrality)
-    assert power > 0.9
-    left_out = sum(
-        best_p_values(study)[2] <= LEVEL
-        for study in simulate(studies, [0, 0, -effect], seeds, generator=43)
-    )
-    assert left_out >= bounds(studies, power)[0]
+def test_each_model_is_held_against_all_others_at_once():
+    """If all means are equal, how often another leads by as much: by simulation."""
+    seeds, models, studies = 5, 4, 100_000
+    (study,) = simulate(1, [0, 0.0005, 0, 0.001], seeds, generator=42)
+    found = compare_pooled(study)
+    draws = np.random.default_rng(0).standard_normal((studies, models, seeds))
+    means, deviations = draws.mean(2), draws.var(2, ddof=1).mean(1) ** 0.5
+    leads = (np.delete(means, 0, 1).max(1) - means[:, 0]) / deviations
+    for name, values in study.items():
+        best = max(np.mean(others) for other, others in study.items() if other != name)
+        lead = (best - np.mean(values)) / found.deviation
+        assert found.p_best[name] == pytest.approx((leads >= lead).mean(), abs=0.006)
 
 
 # The trend.
