@@ -71,15 +71,16 @@ def progress(description: str, total: int) -> Iterator[Callable[[str], None]]:
 
 
 def die_with_parent() -> None:
-    """On Linux, let the kernel end this process when its parent dies, so that none is orphaned.
+    """On Linux, let the kernel end a stage of DVC when DVC dies, so that none is orphaned.
 
-    A stage of DVC whose parent died before that was said has process 1 for a parent, and ends now.
+    One whose parent died before that was said has process 1 for a parent, and ends now. A command
+    that was started by hand may outlive its shell, as those of `nohup` do.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
         return
     set_parent_death_signal = 1
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-    if os.getppid() == 1 and "DVC_STAGE" in os.environ:
+    if os.getppid() == 1:
         # In a container process 1 may be DVC itself, or the shell that it starts this command by.
         command = Path("/proc/1/cmdline").read_bytes()
         if b"dvc" not in command and b"stages." not in command:

@@ -6,19 +6,21 @@ torch is imported by the processes that work, not by the one that waits for them
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from pipeline import commands
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -34,9 +36,6 @@ Workers = Annotated[
         "results do not depend on it.",
     ),
 ]
-
-# What a process gets from its parent at the start: where to report its progress.
-_worker: dict[str, "Connection"] = {}
 
 
 def run_all(
@@ -56,60 +55,117 @@ def run_all(
         work: a module's function; it gets a job and a function to report progress with.
         jobs: 1 or more, begun in this order; those done in one part longest first.
         workers: processes side by side; as many as there are cores if None.
-        advance: called with the text of each report, in a thread of this process.
+        advance: called with the text of each report.
         preload: modules that `work` imports, to be loaded once for all processes.
 
     Returns:
         The results, in the order of the jobs.
 
     Raises:
-        ValueError: if a job raises one, or a process is killed.
+        ValueError: if there is no job, a job raises one or finds too little memory, or a process
+            is killed. Every error is raised at once, whatever the other processes do; they end.
+        OSError: if a job raises one.
+        RuntimeError: if a job raises anything else, with its traceback.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
-    # All write to one pipe without a lock, which a process that is killed would keep; the kernel
-    # does not mix writes as short as these.
-    reader, writer = context.Pipe(duplex=False)
-    listener = Thread(target=_listen, args=(reader, advance))
-    listener.start()
-    count = min(workers or commands.available_cores(), len(jobs))
+    if not jobs:
+        raise ValueError("there is nothing to do: the list of jobs is empty")
+    waiting = deque(range(len(jobs)))
+    busy: dict[Connection, int] = {}
     results: dict[int, Result] = {}
-    try:
-        with ProcessPoolExecutor(count, context, _start, (writer,)) as pool:
-            running: dict[Future[Result | None], int] = {
-                pool.submit(_call, work, job): index for index, job in enumerate(jobs)
-            }
-            try:
-                while running:
-                    done = wait(running, return_when=FIRST_COMPLETED).done
-                    for future in [future for future in running if future in done]:  # in order
-                        index = running.pop(future)
-                        result = future.result()
-                        if result is None:
-                            running[pool.submit(_call, work, jobs[index])] = index
-                        else:
-                            results[index] = result
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    except BrokenProcessPool:
-        raise ValueError("a training process was killed; was there enough memory?") from None
-    finally:
-        writer.close()  # the last copy, now that the processes have ended
-        listener.join()
+
+    def begin(connection: Connection) -> None:
+        busy[connection] = waiting.popleft()
+        with _death_is_an_error():
+            connection.send(jobs[busy[connection]])
+
+    count = min(workers or commands.available_cores(), len(jobs))
+    with _start(count, work, preload) as processes:
+        for connection in processes:
+            begin(connection)
+        for connection, kind, content in _messages(processes):
+            if kind == "report":
+                advance(content)
+                continue
+            index = busy.pop(connection)
+            if content is None:
+                waiting.append(index)
+            else:
+                results[index] = content
+            if waiting:
+                begin(connection)
+            if not busy:
+                break
     return [results[index] for index in range(len(jobs))]
 
 
-def _listen(reader: "Connection", advance: Report) -> None:
-    with reader, suppress(EOFError):
-        while True:
-            advance(reader.recv())
+@contextmanager
+def _start(
+    count: int, work: Callable[[Any, Report], Any], preload: Sequence[str]
+) -> "Iterator[dict[Connection, BaseProcess]]":
+    """Processes that do `work`, each by its connection; they end with the block, done or not."""
+    context = multiprocessing.get_context("forkserver")
+    # Each process imports the program's main module anew, whose own imports take a second.
+    main = sys.modules["__main__"].__spec__
+    context.set_forkserver_preload([__name__, *([main.name] if main else []), *preload])
+    processes: dict[Connection, BaseProcess] = {}
+    try:
+        for _ in range(count):
+            connection, end = context.Pipe()
+            with end:
+                process = context.Process(target=_serve, args=(end, work), daemon=True)
+                process.start()
+            processes[connection] = process
+        yield processes
+    finally:
+        for process in processes.values():
+            process.kill()
+        for process in processes.values():
+            process.join()
 
 
-def _start(reports: "Connection") -> None:
-    _worker["reports"] = reports
+def _messages(
+    processes: "dict[Connection, BaseProcess]",
+) -> Iterator[tuple[Connection, str, Any]]:
+    """Reports and results as they come in.
+
+    Raises:
+        Exception: that of a job.
+        ValueError: if a process is killed, whatever it sent before.
+    """
+    sentinels = {process.sentinel for process in processes.values()}
+    while True:
+        ready = set(wait([*processes, *sentinels]))
+        if not sentinels.isdisjoint(ready):
+            raise ValueError(_KILLED)
+        for connection in ready & processes.keys():
+            with _death_is_an_error():
+                kind, content = connection.recv()
+            if kind == "error":
+                raise content
+            yield connection, kind, content
+
+
+_KILLED = "a training process was killed; was there enough memory?"
+
+
+@contextmanager
+def _death_is_an_error() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError):
+        raise ValueError(_KILLED) from None
+
+
+def _serve(connection: Connection, work: Callable[[Any, Report], Any]) -> None:
+    """Do jobs, one after the other, until this process is killed or its parent dies."""
     Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback beside the parent's message
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which kills this
+    try:
+        while True:
+            job = connection.recv()
+            connection.send(_call(work, job, lambda text: connection.send(("report", text))))
+    except (EOFError, ConnectionError):
+        os._exit(1)  # the parent is gone
 
 
 def _end_with_parent() -> None:
@@ -120,13 +176,21 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _call(work: Callable[[Job, Report], Result | None], job: Job) -> Result | None:
+def _call(work: Callable[[Any, Report], Any], job: Any, report: Report) -> tuple[str, Any]:
+    """What to send to the parent: the result, or an error that it knows without importing torch."""
     try:
-        return work(job, _worker["reports"].send)
-    except (MemoryError, RuntimeError) as error:  # torch has no class of its own for it on a CPU
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"there is not enough memory ({reason}): lower the width, batch_size or the workers"
-        ) from None
+        return "result", work(job, report)
+    except OSError as error:
+        return "error", error
+    except ValueError as error:
+        return "error", ValueError(str(error))
+    except Exception as error:  # noqa: BLE001 (the parent raises it)
+        # torch has no class of its own for it on a CPU.
+        if isinstance(error, MemoryError) or (
+            isinstance(error, RuntimeError) and "memory" in str(error)
+        ):
+            reason = " ".join(str(error).split())
+            return "error", ValueError(
+                f"there is not enough memory ({reason}): lower the width, batch_size or the workers"
+            )
+        return "error", RuntimeError(traceback.format_exc())

@@ -1,4 +1,4 @@
-"""Jobs side by side: their order, parts, errors, and nothing left when the stage is killed."""
+"""Jobs side by side: their order, parts, errors, and nothing left when something ends early."""
 
 import os
 import signal
@@ -9,9 +9,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT
 
 from pipeline import processes
+
+ROOT = Path(__file__).parents[2]  # not from conftest, which each process would import
+
+
+def run_all(work, jobs, workers=2, advance=lambda _: None):
+    return processes.run_all(work, jobs, workers=workers, advance=advance, preload=[__name__])
 
 
 def double(number, report):
@@ -19,48 +24,67 @@ def double(number, report):
     return 2 * number
 
 
-def fail(number, report):
-    report(f"{number}")
-    raise ValueError(f"no {number}")
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_the_order_of_the_jobs(workers):
     texts = []
-    results = processes.run_all(
-        double, [3, 1, 2], workers=workers, advance=texts.append, preload=[]
-    )
-    assert results == [6, 2, 4]
+    assert run_all(double, [3, 1, 2], workers, texts.append) == [6, 2, 4]
     assert sorted(texts) == ["1", "2", "3"]
 
 
-def test_an_error_of_a_job_is_raised():
-    with pytest.raises(ValueError, match="no 1"):
-        processes.run_all(fail, [1], workers=1, advance=lambda _: None, preload=[])
+def test_no_job_is_an_error():
+    with pytest.raises(ValueError, match=r"^there is nothing to do: the list of jobs is empty$"):
+        run_all(double, [])
 
 
-def ask_for_too_much(_, report):
+class OddError(ValueError):
+    """An error that cannot be unpickled, as some of libraries."""
+
+    def __init__(self, number, _) -> None:
+        super().__init__(f"no {number}")
+
+
+def fail(number, _):
+    raise OddError(number, "what pickle does not know of")
+
+
+def find_no_file(name, _):
+    return Path(name).read_text()
+
+
+def ask_for_too_much(_, __):
     import torch
 
-    return report("") or torch.empty(1 << 60, dtype=torch.uint8)
+    return torch.empty(1 << 60, dtype=torch.uint8)
 
 
-def stumble(_, report):
-    raise RuntimeError(report("") or "a mistake in the code")
+def ask_python_for_too_much(_, __):
+    return bytes(1 << 60)
+
+
+def stumble(_, __):
+    raise LookupError("a mistake in the code")
 
 
 @pytest.mark.parametrize(
     ("work", "error", "message"),
     [
+        (fail, ValueError, "^no 1$"),
+        (find_no_file, FileNotFoundError, "No such file"),
         (ask_for_too_much, ValueError, "not enough memory .*: lower the width"),
-        (stumble, RuntimeError, "a mistake in the code"),
+        (ask_python_for_too_much, ValueError, "not enough memory .*: lower the width"),
+        (
+            stumble,
+            RuntimeError,
+            "(?s)Traceback.* in stumble\n.*LookupError: a mistake in the",
+        ),
     ],
 )
-def test_too_little_memory_is_told_and_mistakes_in_the_code_are_not_taken_for_it(
-    work, error, message
+def test_an_error_of_a_job_is_raised_and_a_mistake_in_the_code_keeps_its_traceback(
+    work, error, message, tmp_path
 ):
-    with pytest.raises(error, match=message):
-        processes.run_all(work, [1], workers=1, advance=lambda _: None, preload=[])
+    with pytest.raises(error, match=message) as caught:
+        run_all(work, [str(tmp_path / "none") if work is find_no_file else 1])
+    assert caught.type is error
 
 
 def count_down(path, report):
@@ -77,72 +101,141 @@ def test_a_job_in_parts_is_called_until_it_has_a_result(tmp_path, workers):
     for job in jobs:
         job.write_text("3")
     texts = []
-    results = processes.run_all(count_down, jobs, workers=workers, advance=texts.append, preload=[])
-    assert results == ["a", "b", "c"]
+    assert run_all(count_down, jobs, workers, texts.append) == ["a", "b", "c"]
     assert sorted(texts) == sorted("abc" * 3)
     if workers == 1:  # parts in turn, so that all jobs end at about the same time
         assert texts == list("abc" * 3)
 
 
-def wait_for_ever(path, _):
-    Path(f"{path}.{os.getpid()}").touch()
-    time.sleep(600)
+LONG_SECONDS = 600
 
 
-def report_for_ever(path, report):
-    """So much that the pipe is full and the process waits within a report, where it is ended."""
-    Path(f"{path}.{os.getpid()}").touch()
-    while True:
-        report("x" * 1000)
+def wait_long(path, report):
+    path.touch()
+    report(f"{os.getpid()}")
+    time.sleep(LONG_SECONDS)
 
 
-def slowly(_):
-    time.sleep(0.03)
+def report_for_long(path, report):
+    """So much that the pipe is full and the process waits within a report."""
+    path.touch()
+    until = time.monotonic() + LONG_SECONDS
+    while time.monotonic() < until:
+        report(f"{os.getpid()}")
+
+
+def fail_beside_others(path, report):
+    """The job `fail` raises an error when another is at work; the others take long."""
+    if path.name != "fail":
+        wait_long(path, report)
+    while not list(path.parent.iterdir()):
+        time.sleep(0.01)
+    report("fail")
+    raise ValueError("no luck")
+
+
+def workers_left():
+    """The children of the fork server, which is a child of this process."""
+    return [c for child in psutil.Process().children() for c in child.children()]
+
+
+@pytest.mark.parametrize("work", [wait_long, report_for_long])
+@pytest.mark.parametrize("which", [min, max])  # the process that was started first, or last
+def test_the_death_of_a_process_is_raised_at_once(work, which, tmp_path):
+    pids, killed = set(), []
+
+    def advance(text) -> None:
+        pids.add(int(text))
+        if len(pids) == 2 and not killed:
+            os.kill(which(pids), signal.SIGKILL)
+            killed.append(time.monotonic())
+        time.sleep(0.01)
+
+    with pytest.raises(ValueError, match=r"^a training process was killed; was there enough mem"):
+        run_all(work, [tmp_path / "a", tmp_path / "b"], advance=advance)
+    assert time.monotonic() - killed[0] < 5
+    assert not workers_left()
+
+
+@pytest.mark.parametrize("names", [["fail", "a"], ["a", "fail"]])
+def test_the_error_of_a_job_is_raised_at_once(names, tmp_path):
+    failed = []
+
+    def advance(text) -> None:
+        if text == "fail":
+            failed.append(time.monotonic())
+
+    with pytest.raises(ValueError, match=r"^no luck$"):
+        run_all(fail_beside_others, [tmp_path / name for name in names], advance=advance)
+    assert time.monotonic() - failed[0] < 5
+    assert not workers_left()
+
+
+STAGE = f"""
+import sys
+from pathlib import Path
+
+sys.path.append({str(ROOT)!r})
+from pipeline import commands, processes
+from tests.pipeline.test_processes import report_for_long, wait_long
+
+
+def main(work: str, folder: Path) -> None:
+    jobs = [folder / "a", folder / "b"]
+    processes.run_all(
+        globals()[work],
+        jobs,
+        workers=2,
+        advance=lambda _: None,
+        preload=["tests.pipeline.test_processes"],
+    )
+
+
+if __name__ == "__main__":
+    commands.run(main)
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="env does this on Linux")
 @pytest.mark.parametrize(
     ("work", "how"),
     [
-        ("wait_for_ever", signal.SIGKILL),
-        ("wait_for_ever", signal.SIGTERM),
-        ("wait_for_ever", signal.SIGINT),
-        ("report_for_ever", signal.SIGINT),
-        ("report_for_ever", "kill the first worker"),
+        (wait_long, signal.SIGKILL),
+        (report_for_long, signal.SIGKILL),
+        (wait_long, signal.SIGTERM),
+        (wait_long, signal.SIGINT),
+        (report_for_long, signal.SIGINT),
     ],
 )
 def test_no_process_outlives_its_stage(tmp_path, work, how):
-    code = (
-        "import test_processes as t; "
-        f"t.processes.run_all(t.{work}, [r'{tmp_path}/x', r'{tmp_path}/y'], workers=2, "
-        "advance=t.slowly, preload=[])"
-    )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    script = tmp_path / "stage.py"
+    script.write_text(STAGE)
+    (folder := tmp_path / "jobs").mkdir()
     stage = subprocess.Popen(
         # A background job ignores Ctrl-C, and so does all that it starts.
-        ["env", "--default-signal=INT", sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": path},
-        stderr=subprocess.DEVNULL,
+        ["env", "--default-signal=INT", sys.executable, script, work.__name__, folder],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 60
-        while len(list(tmp_path.iterdir())) < 2:
-            assert stage.poll() is None
+        while len(list(folder.iterdir())) < 2:
+            assert stage.poll() is None, stage.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        time.sleep(1 if work == "report_for_ever" else 0)
         family = psutil.Process(stage.pid).children(recursive=True)
-        assert len(family) >= 2
-        if how == "kill the first worker":
-            os.kill(min(int(path.suffix[1:]) for path in tmp_path.iterdir()), signal.SIGKILL)
+        assert len(family) >= 3  # both and the fork server
+        if how == signal.SIGINT:  # a terminal sends it to all of them
+            os.killpg(stage.pid, how)
         else:
             stage.send_signal(how)
-        if how == signal.SIGINT:  # a terminal sends it to all of them
-            for process in family:
-                process.send_signal(how)
-        assert stage.wait(30) != 0
+        _, errors = stage.communicate(timeout=30)
     finally:
         stage.kill()
         stage.wait()  # else the warning of it fails another test
+    assert stage.returncode != 0
+    assert not errors.strip()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
