@@ -5,9 +5,11 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from glob import escape
 from hashlib import md5
 from io import StringIO
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pandas as pd
@@ -28,13 +30,18 @@ def from_root(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name to write a file or a folder to, which becomes `path` when all went well.
 
+    It is a name of this process alone; what dead ones of this host left of `path` is removed.
+
     Raises:
         ValueError: if the system refuses, as on a full disk or in a read-only folder.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    host = gethostname()
+    partial = path.with_name(f".{path.name}.{host}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
+        for left in path.parent.glob(escape(f".{path.name}.{host}.") + "*.partial"):
+            if left == partial or not _is_alive(int(left.suffixes[-2][1:])):
+                _remove(left)
         yield partial
         if path.is_dir():
             _remove(path)
@@ -142,6 +149,16 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path} is missing: run `dvc repro`, which makes it") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def _remove(path: Path) -> None:
