@@ -34,11 +34,6 @@ STUDY = {
         "warmup": 0.2,
         "momentum": 0.9,
         "weight_decay": 0.0,
-        "input_noise": 0.0,
-        "dropout": 0.0,
-        "label_smoothing": 0.0,
-        "averaging": 0.0,
-        "max_norm": 0.0,
         "adversarial": 0.0,
     },
     "models": {
@@ -113,10 +108,10 @@ def test_values_arrive_as_they_were_written():
 
 def test_what_has_a_default_may_be_left_out():
     document = changed(("data",), {"dataset": "mnist"})
-    for key in ("device", "precision", "strict", *REGULARISATION):
+    for key in ("device", "precision", "strict", "adversarial"):
         del document["train"][key]
     study = validate(document)
-    assert all(getattr(study.train, key) == 0 for key in REGULARISATION)
+    assert study.train.adversarial == 0
     assert study.data.local is None
     assert study.data.mirrors == []
     assert (study.train.device, study.train.precision, study.train.strict) == (
@@ -138,7 +133,7 @@ def test_what_has_a_default_may_be_left_out():
         (("train", "device"), "auto"),
         (("train", "precision"), "bfloat16"),
         (("train", "strict"), True),
-        (("train", "max_norm"), 2),
+        (("train", "adversarial"), 2),
         (("tuning", "hidden", 0), 1),
         (("models", "L1", "width"), 1),
         (("models",), {"a-b_C9": {"depth": 0}}),
@@ -162,15 +157,7 @@ def test_strict_is_refused_where_it_cannot_be_kept(device, precision):
         validate(document)
 
 
-REGULARISATION = (
-    "input_noise",
-    "dropout",
-    "label_smoothing",
-    "averaging",
-    "max_norm",
-    "adversarial",
-)
-TRAIN_NUMBERS = ("warmup", "momentum", "weight_decay", *REGULARISATION)
+TRAIN_NUMBERS = ("warmup", "momentum", "weight_decay", "adversarial")
 WHOLE = (("budget",), ("train", "epochs"), ("train", "batch_size"), ("models", "L1", "width"))
 REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("tuning", "hidden", 0))
 
@@ -256,23 +243,7 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("tuning", "hidden", 0))
             for path in (("data",), ("train",), ("models", "L1"))
             for value in (None, [], [1], 3, "x", True)
         ),
-        # Files of results have these names already.
-        *(
-            pytest.param(
-                ("models", name),
-                {"depth": 0},
-                name,
-            )
-            for name in ("summary", "gradients", "comparisons", "diagnostics")
-        ),
-        *(
-            pytest.param(
-                ("models", "L1", "depth"),
-                depth,
-                "less than",
-            )
-            for depth in (10**15, 10**20)
-        ),
+        *((("models", "L1", "depth"), depth, "less than") for depth in (10**15, 10**20)),
     ],
 )
 def test_a_fault_is_told_with_the_key_that_has_it(path, value, message):
