@@ -5,7 +5,6 @@ from io import BytesIO
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter
 
 INK, MUTED = "#222222", "#777777"
@@ -29,6 +28,7 @@ STYLE = {
     "ytick.color": INK,
     "svg.hashsalt": "isoparam",
 }
+CURVES_PER_ROW = 9
 # For figures of many panels: as wide as a page, so that letters are printed in their size.
 PAGE_INCHES = 7.2
 SMALL = STYLE | {"font.size": 8, "axes.titlesize": 9}
@@ -105,7 +105,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
                     zorder=3,
                 )
         if len(hidden):
-            half = 100 * hidden["sampling_error"].mean()
+            half = 1.96 * 100 * hidden["sampling_error"].mean()
             axes.errorbar(
                 hidden["depth"].max() + 0.6,
                 100 * hidden["accuracy"].mean(),
@@ -114,22 +114,13 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
                 color=MUTED,
                 elinewidth=1,
                 capsize=3,
-                label=f"± {half:.2f}, the standard error by the choice of the test images, "
-                "which all points share",
+                label=f"± {half:.2f}: 95 % interval of one accuracy over other test images, "
+                "which move all points together",
             )
-        for row in hidden.itertuples():
-            axes.annotate(
-                f"{row.width}",
-                (row.depth, 100 * row.accuracy),
-                textcoords="offset points",
-                xytext=(8, 9),
-                fontsize=8,
-                color=MUTED,
-                path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            )
-        axes.set_xlabel("hidden layers (beside each point: units per layer)")
+        widths = hidden.groupby("depth")["width"].agg(lambda units: ", ".join(map(str, units)))
+        axes.set_xlabel("hidden layers, and units of each")
         axes.set_ylabel("test accuracy, %")
-        axes.set_xticks(sorted(set(hidden["depth"])))
+        axes.set_xticks(widths.index, [f"{depth}\n{units}" for depth, units in widths.items()])
         axes.margins(x=0.07)
         axes.set_title(
             f"Accuracy against depth at {budget:,} parameters\n",
@@ -148,19 +139,19 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
         axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8.5, color=MUTED)
         if len(hidden):
             # Below the axes, where it hides no interval.
-            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.13), fontsize=8.5)
+            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.17), fontsize=8.5)
         return figure
 
 
 def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
-    """Validation accuracy and losses of each model against the epoch, one panel for each model.
+    """Validation accuracy and losses of each model against the epoch, nine models in a row.
 
     Args:
         curves: for each model the columns epoch, train_loss, validation_loss,
             validation_accuracy, validation_accuracy_lo and validation_accuracy_hi.
 
     Returns:
-        The figure: above the error rates, below the losses.
+        The figure: of each row of models above the error rates, below the losses.
 
     Raises:
         ValueError: if there is no model.
@@ -168,9 +159,17 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     if not curves:
         raise ValueError("a figure needs at least one model, got none")
     with mpl.rc_context(SMALL):
-        figure = Figure(figsize=(PAGE_INCHES, 4.2), layout="constrained")
-        panels = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
-        for (name, curve), above, below in zip(curves.items(), *panels, strict=True):
+        columns = min(len(curves), CURVES_PER_ROW)
+        rows = -(-len(curves) // columns)
+        figure = Figure(figsize=(PAGE_INCHES, 0.6 + 3.6 * rows), layout="constrained")
+        panels = figure.subplots(2 * rows, columns, sharex=True, squeeze=False)
+        # Error rates share an axis over all rows, and so do losses.
+        for half in (panels[::2].flat, panels[1::2].flat):
+            first, *others = half
+            for axes in others:
+                axes.sharey(first)
+        pairs = zip(panels[::2].flat, panels[1::2].flat, strict=True)
+        for (name, curve), (above, below) in zip(curves.items(), pairs, strict=False):
             epoch = curve["epoch"]
             above.plot(epoch, _error_percent(curve["validation_accuracy"]), color=ON_BUDGET)
             above.fill_between(
@@ -189,8 +188,13 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
                 axes.yaxis.set_major_formatter("{x:g}")
                 axes.yaxis.set_minor_formatter(NullFormatter())
             above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panels[0, 0].set_ylabel("validation error, %")
-        panels[1, 0].set_ylabel("loss, nats")
+        for index, axes in enumerate(panels.flat):
+            axes.label_outer()
+            row, column = divmod(index, columns)
+            axes.set_visible(row // 2 * columns + column < len(curves))
+        for above, below in zip(panels[::2, 0], panels[1::2, 0], strict=True):
+            above.set_ylabel("validation error, %")
+            below.set_ylabel("loss, nats")
         panels[1, 0].plot([], [], color=OFF_BUDGET, linestyle="--", label="training")
         panels[1, 0].plot([], [], color=ON_BUDGET, label="validation")
         figure.legend(
@@ -202,6 +206,7 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
         figure.supxlabel("epoch", fontsize=9)
         known = any(curve["validation_accuracy_lo"].notna().any() for curve in curves.values())
         note = "mean over seeds; band: 95 % interval" if known else "one seed"
+        note += "; the hump: the learning rate is at its peak"
         add_title(figure, "Learning curves", note)
         return figure
 
@@ -258,7 +263,9 @@ def learning_rates(table: pd.DataFrame) -> Figure:
             axes.tick_params(axis="y", labelsize=8)
             axes.set_title(name, fontsize=10)
             if grid["depth"].iloc[0] > 0 and hidden.notna().any():
-                axes.set_ylim(hidden.max() - 1.0, hidden.max() + 0.15)
+                # What is far below all others is off the axis.
+                axes.set_ylim(max(hidden.min(), hidden.max() - 1.0) - 0.15, hidden.max() + 0.15)
+            axes.set_xlim(0.8 * grid["learning_rate"].min(), 1.25 * grid["learning_rate"].max())
         for axes in panels:
             axes.set_visible(False)
         seeds = " or ".join(map(str, sorted(set(table["seeds"]))))

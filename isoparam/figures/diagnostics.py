@@ -131,7 +131,7 @@ def calibration(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
             figure,
             "How far the networks' confidence can be trusted",
             f"test images in {table['bins'].iloc[0]} bins, those of {LEAST_PREDICTIONS} "
-            "predictions or more; area of a point: their share; "
+            "predictions or more; area: their share; bar: the gap to perfect trust; "
             f"ECE and NLL: {_over(summary['seeds'].iloc[0])}",
         )
         return figure

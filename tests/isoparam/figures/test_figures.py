@@ -124,11 +124,13 @@ def test_models_stand_at_their_depth_with_their_width(make, rows, depths, labels
             expected = labels
         *shown, bar = legend_of(figure) or [None]
         assert shown == expected
-        assert bar is None or bar.endswith(
-            "by the choice of the test images, which all points share"
-        )
-        *widths, note = texts_of(figure)
-        assert widths == [str(row[2]) for row in rows if row[1]]
+        assert bar is None or bar.endswith("which move all points together")
+        (note,) = texts_of(figure)
+        of_depth = {
+            depth: ", ".join(str(row[2]) for row in rows if row[1] == depth) for depth in depths
+        }
+        ticks = [label.get_text() for label in axes.get_xticklabels()]
+        assert ticks == [f"{depth}\n{units}" for depth, units in of_depth.items()]
         assert ("no hidden layer" in note) == (LINEAR in rows)
         assert axes.get_title(loc="left").strip() == "Accuracy against depth at 814,090 parameters"
 
@@ -154,14 +156,14 @@ def test_points_are_filled_where_the_depth_may_be_the_best():
     assert hollow.get_markeredgecolor() == filled.get_markeredgecolor()
 
 
-def test_a_bar_beside_the_points_has_the_standard_error_of_the_test_images():
+def test_a_bar_beside_the_points_is_the_interval_over_other_test_images():
     figure = depth_accuracy(table(LINEAR, FIRST, SECOND), BUDGET)
     (((left, right), (low, high)),) = sampling_bars(figure)
     assert left == right > 2
-    # The mean of 0.13 and 0.12 points, about the mean of the accuracies.
-    assert (high - low) / 2 == pytest.approx(0.125, rel=1e-9)
+    # The mean of 0.13 and 0.12 points, 1.96 times, about the mean of the accuracies.
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.125, rel=1e-9)
     assert (high + low) / 2 == pytest.approx(98.5, rel=1e-9)
-    assert legend_of(figure)[-1].startswith("± 0.12, the standard error")
+    assert legend_of(figure)[-1].startswith("± 0.24: 95 % interval")
 
 
 def test_one_seed_has_points_without_intervals():
@@ -214,9 +216,19 @@ def test_each_model_has_its_curves_in_a_panel(names, epochs, half):
         assert lower.lines[0].get_ydata().tolist() == data["train_loss"].tolist()
         assert lower.lines[1].get_ydata().tolist() == data["validation_loss"].tolist()
     note = "one seed" if half is None else "mean over seeds; band: 95 % interval"
-    assert figure.texts[-1].get_text() == note
+    assert figure.texts[-1].get_text() == f"{note}; the hump: the learning rate is at its peak"
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+
+
+def test_many_models_stand_in_rows_of_nine():
+    curves = {f"L{depth}": curve(0.9, 0.002, epochs=2) for depth in range(20)}
+    figure = learning_curves(curves)
+    figure.draw_without_rendering()
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == 2 * 20
+    assert [axes.get_title() for axes in shown if axes.get_title()] == list(curves)
+    assert figure.get_figheight() > 3 * 3
 
 
 def test_an_interval_beyond_an_accuracy_of_1_is_drawn():
