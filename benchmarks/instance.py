@@ -18,6 +18,7 @@ import typer
 from isoparam.images.datasets import SHAPES
 from isoparam.images.files import load_images
 from isoparam.sampled_study.instance import Probe, train_instances
+from isoparam.sampled_study.recipes import InstanceRecipe
 from isoparam.sampled_study.views import Views
 from pipeline import commands, files, parameters
 from pipeline.schema import Parameters
@@ -49,19 +50,19 @@ def main(
 
 def measure(params: Parameters, name: str, epochs: int | None) -> dict[str, Any]:
     """Train one run and evaluate it at its end, in one thread."""
-    recipe = params.instance.model_dump() | params.instance.runs[name].model_dump()
-    del recipe["runs"]
-    recipe |= {"evaluations": 1} | ({} if epochs is None else {"epochs": epochs})
-    count, law = recipe.pop("views"), recipe.pop("images")
+    section = params.instance
+    values = section.model_dump(exclude={"seed", "shift", "noise", "views", "runs"})
+    values |= section.runs[name].model_dump() | {"evaluations": 1}
+    recipe = InstanceRecipe(**values | ({} if epochs is None else {"epochs": epochs}))
     images = load_images(TRAIN, *SHAPES[params.data.dataset]).images
-    views = Views(images, shift=recipe.pop("shift"), noise=recipe.pop("noise"))
-    probe = Probe(views, count, law, seed=recipe["seed"], held_out=False)
+    views = Views(images, shift=section.shift, noise=section.noise)
+    probe = Probe(views, section.views, recipe.images, seed=section.seed, held_out=False)
     start = time.process_time()
-    with commands.progress(name, recipe["epochs"]) as advance:
-        last = train_instances(views, probe, law=law, on_epoch=advance, **recipe)[-1]
+    with commands.progress(name, recipe.epochs) as advance:
+        last = train_instances(views, probe, recipe, seed=section.seed, on_epoch=advance)[-1]
     return {
         "run": name,
-        "epochs": recipe["epochs"],
+        "epochs": recipe.epochs,
         "processor_s": round(time.process_time() - start, 1),
         "test_loss": last.loss,
         "test_accuracy": last.accuracy,

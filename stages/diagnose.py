@@ -28,7 +28,7 @@ from isoparam.results.diagnostics import (
     similarities,
     votes,
 )
-from isoparam.results.statistics import estimate
+from isoparam.results.statistics import described
 from pipeline import commands, files, parameters
 
 SPLIT = Path("data/split")
@@ -69,8 +69,8 @@ def main() -> None:
         summary = {
             "depth": model.depth,
             "seeds": len(seeds),
-            **_estimate("test_loss", loss.mean(1).tolist()),
-            **_estimate("ece", errors),
+            **described("test_loss", loss.mean(1).tolist(), deviation=False),
+            **described("ece", errors, deviation=False),
             "test_images": len(labels),
             "probe_images": len(probe[0]),
             "wrong_by_all_seeds": int((said.gather(1, labels[:, None]) == 0).sum()),
@@ -121,12 +121,12 @@ def _calibrate(z: Tensor, labels: Tensor) -> tuple[pd.DataFrame, list[float]]:
         {
             "bin": range(1, BINS + 1),
             "bins": BINS,
-            "count": bins.count.tolist(),
+            "count": bins.counts.tolist(),
             "confidence": bins.confidence.tolist(),
             "accuracy": bins.accuracy.tolist(),
         }
     )
-    return table[bins.count.numpy() > 0], errors
+    return table[bins.counts.numpy() > 0], errors
 
 
 def _confuse(said: Tensor, labels: Tensor, seeds: int) -> pd.DataFrame:
@@ -165,11 +165,6 @@ def _describe(test: Images, by_image: Tensor, chosen: Tensor) -> pd.DataFrame:
             "pixels": [bytes(pixels).hex() for pixels in test.images[chosen].tolist()],
         }
     )
-
-
-def _estimate(name: str, values: list[float]) -> dict[str, float | None]:
-    mean, _, lo, hi = estimate(values)
-    return {name: mean, f"{name}_lo": lo, f"{name}_hi": hi}
 
 
 if __name__ == "__main__":

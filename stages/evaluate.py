@@ -13,7 +13,7 @@ from isoparam.images.mnist import normalise
 from isoparam.network import bits
 from isoparam.network.files import load_perceptron
 from isoparam.network.training import evaluate
-from isoparam.results.statistics import estimate
+from isoparam.results.statistics import described
 from pipeline import commands, files, parameters
 
 TEST = Path("data/split/test.safetensors")
@@ -52,9 +52,10 @@ def main(name: commands.ModelName) -> None:
         "on_budget": model.depth > 0
         and model.width == width_for_budget(params.budget, model.depth, inputs, classes),
         "seeds": len(params.seeds),
-        **_describe("test", accuracies),
+        # Short names, so that `dvc metrics show` fits a wide terminal.
+        **described("test_accuracy", accuracies, prefix="test"),
         "test_loss": fmean(losses),
-        **_describe("val", last["validation_accuracy"].tolist()),
+        **described("val_accuracy", last["validation_accuracy"].tolist(), prefix="val"),
         "val_loss": fmean(last["validation_loss"]),
         "test_accuracies": accuracies,
     }
@@ -62,30 +63,17 @@ def main(name: commands.ModelName) -> None:
     files.write_csv(CURVES / f"{name}.csv", _curves(history))
 
 
-def _describe(partition: str, accuracies: list[float]) -> dict[str, float | None]:
-    """Short names, so that `dvc metrics show` fits a wide terminal."""
-    mean, deviation, lo, hi = estimate(accuracies)
-    return {
-        f"{partition}_accuracy": mean,
-        f"{partition}_sd": deviation,
-        f"{partition}_lo": lo,
-        f"{partition}_hi": hi,
-    }
-
-
 def _curves(history: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of each epoch's figures, with the interval of the validation accuracy."""
     rows: list[dict[str, Any]] = []
     for epoch, group in history.groupby("epoch"):
-        mean, _, lo, hi = estimate(group["validation_accuracy"].tolist())
+        accuracies = group["validation_accuracy"].tolist()
         rows.append(
             {
                 "epoch": epoch,
                 "train_loss": fmean(group["train_loss"]),
                 "validation_loss": fmean(group["validation_loss"]),
-                "validation_accuracy": mean,
-                "validation_accuracy_lo": lo,
-                "validation_accuracy_hi": hi,
+                **described("validation_accuracy", accuracies, deviation=False),
             }
         )
     return pd.DataFrame(rows)

@@ -11,7 +11,7 @@ from isoparam.images.mnist import normalise
 from isoparam.network import bits
 from isoparam.network.files import load_perceptron
 from isoparam.network.training import evaluate
-from isoparam.results.statistics import estimate
+from isoparam.results.statistics import described
 from pipeline import commands, files, parameters
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def main() -> None:
             "samples": run.samples,
             "learning_rate": run.learning_rate,
             "seeds": len(params.seeds),
-            **_describe("test_accuracy", accuracies),
-            **_describe("test_loss", losses),
+            **described("test_accuracy", accuracies),
+            **described("test_loss", losses),
         }
     files.write_json(METRICS / "sampled.json", metrics)
     files.write_csv(PLOTS / "sampled.csv", _table(metrics))
@@ -71,13 +71,8 @@ def main() -> None:
         }
     files.write_json(METRICS / "instance.json", metrics)
     columns = ["weighting", "samples", "images", "epochs"]
-    described = _table(metrics)[["run", *columns]].rename(columns={"epochs": "of_epochs"})
-    files.write_csv(PLOTS / "instance.csv", history.merge(described, on="run"))
-
-
-def _describe(name: str, values: list[float]) -> dict[str, float | None]:
-    mean, deviation, lo, hi = estimate(values)
-    return {name: mean, f"{name}_sd": deviation, f"{name}_lo": lo, f"{name}_hi": hi}
+    of_runs = _table(metrics)[["run", *columns]].rename(columns={"epochs": "of_epochs"})
+    files.write_csv(PLOTS / "instance.csv", history.merge(of_runs, on="run"))
 
 
 def _table(metrics: dict[str, Any]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 torch is imported by the processes that train, not by the one that waits for them.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -11,6 +12,7 @@ import typer
 
 from isoparam.images.datasets import SHAPES
 from isoparam.network import bits
+from isoparam.sampled_study.recipes import LinearRecipe
 from pipeline import commands, files, parameters, processes
 
 SPLIT = Path("data/split")
@@ -26,14 +28,14 @@ class Job(NamedTuple):
         run: name of the run.
         seed: its seed.
         shape: pixels of an image, and classes.
-        recipe: further arguments of `isoparam.sampled_study.linear.train_linear`.
+        recipe: how to train.
         folder: where to write the weights; None to write none.
     """
 
     run: str
     seed: int
     shape: tuple[int, int]
-    recipe: dict[str, Any]
+    recipe: LinearRecipe
     folder: Path | None
 
 
@@ -50,33 +52,34 @@ def main(
     """Train all runs on data/split, into models/sampled."""
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
-    recipe = params.sampled.model_dump()
-    runs, seeds = recipe.pop("runs"), params.seeds
+    common, seeds = params.sampled.model_dump(exclude={"runs"}), params.seeds
     shape = SHAPES[params.data.dataset]
+    recipes = {
+        name: LinearRecipe(**common, **run.model_dump())
+        for name, run in params.sampled.runs.items()
+    }
     # Longest first: a step's cost grows with the classes that it samples.
-    names = sorted(runs, key=lambda name: -(runs[name]["samples"] or 0))
+    names = sorted(recipes, key=lambda name: -(recipes[name].samples or 0))
     if tune:
         rates, seeds = RATES, seeds[:1]
         jobs = [
-            Job(name, seeds[0], shape, recipe | runs[name] | {"learning_rate": rate}, None)
+            Job(name, seeds[0], shape, replace(recipes[name], learning_rate=rate), None)
             for name in names
             for rate in rates
         ]
         for job, rows in zip(jobs, _run(jobs, workers), strict=True):
-            print(f"{job.run}\t{job.recipe['learning_rate']}\t{rows[-1][-2]:.4f}")
+            print(f"{job.run}\t{job.recipe.learning_rate}\t{rows[-1][-2]:.4f}")
         return
     with files.replacing(OUT) as partial:
         for name in names:
             (partial / name).mkdir(parents=True)
-        jobs = [
-            Job(name, seed, shape, recipe | runs[name], partial) for name in names for seed in seeds
-        ]
+        jobs = [Job(name, seed, shape, recipes[name], partial) for name in names for seed in seeds]
         rows = [row for rows in _run(jobs, workers) for row in rows]
         files.write_csv(partial / "history.csv", pd.DataFrame(sorted(rows), columns=COLUMNS))
 
 
 def _run(jobs: list[Job], workers: int | None) -> list[list[tuple[Any, ...]]]:
-    with commands.progress("sampled", sum(job.recipe["epochs"] for job in jobs)) as advance:
+    with commands.progress("sampled", sum(job.recipe.epochs for job in jobs)) as advance:
         return processes.run_all(
             _train,
             jobs,
@@ -96,10 +99,10 @@ def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
     layers, history = train_linear(
         *data.train,
         data.validation,
+        job.recipe,
         classes=job.shape[1],
         seed=job.seed,
         on_epoch=lambda epoch: report(f"{job.run} validation accuracy {epoch.accuracy:.4f}"),
-        **job.recipe,
     )
     if job.folder:
         save_perceptron(

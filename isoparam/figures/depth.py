@@ -1,6 +1,7 @@
 """The study's figures: from tables to matplotlib figures; no file is read or written here."""
 
 from io import BytesIO
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -13,7 +14,7 @@ ON_BUDGET, OFF_BUDGET = "#0b5cad", "#c2571a"
 # One image in 100,000.
 LEAST_ERROR_PERCENT = 1e-3
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.edgecolor": MUTED,
     "axes.spines.top": False,
@@ -96,7 +97,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
                 axes.errorbar(
                     rows["depth"],
                     100 * rows["accuracy"],
-                    yerr=100 * _distances(rows),
+                    yerr=100 * _distances(rows).to_numpy(),
                     fmt=marker,
                     color=color,
                     markerfacecolor=fill,
@@ -290,4 +291,4 @@ def _distances(rows: pd.DataFrame) -> pd.DataFrame:
     """From the mean down and up to the ends of its interval, (2, N); 0 where there is none."""
     below = rows["accuracy"] - rows["accuracy_lo"].astype(float)
     above = rows["accuracy_hi"].astype(float) - rows["accuracy"]
-    return pd.DataFrame([below, above]).fillna(0.0).to_numpy()
+    return pd.DataFrame([below, above]).fillna(0.0)

@@ -269,8 +269,15 @@ def _band(axes: Axes, rows: pd.DataFrame, column: str, color: str, line: str) ->
         rows[f"{column}{end}"].clip(lower=LEAST_NORM) for end in ("", "_least", "_greatest")
     )
     marker = "s" if line == "--" else "o"
-    style = {"color": color, "linestyle": line, "linewidth": 1.2}
-    axes.plot(rows["layer"], middle, marker=marker, markersize=2.5, **style)
+    axes.plot(
+        rows["layer"],
+        middle,
+        color=color,
+        linestyle=line,
+        linewidth=1.2,
+        marker=marker,
+        markersize=2.5,
+    )
     axes.fill_between(rows["layer"], least, greatest, color=color, alpha=0.25, linewidth=0)
 
 

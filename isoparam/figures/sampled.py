@@ -1,5 +1,7 @@
 """Figures of the sampled softmax: from tables to matplotlib figures; no file is read or written."""
 
+from typing import Any
+
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
@@ -127,7 +129,7 @@ def _draw_run(
     first = rows.iloc[0]
     weighting = first["weighting"]
     short = first["of_epochs"] < longest
-    style = {
+    style: dict[str, Any] = {
         "color": shades[first["samples"]] if weighting == "importance" else _COLOURS[weighting],
         "marker": _MARKERS[weighting],
         "markersize": 4,

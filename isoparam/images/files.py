@@ -119,23 +119,20 @@ def load_training_data(folder: Path, inputs: int, classes: int) -> TrainingData:
     Raises:
         ValueError: if a file is missing, damaged, or holds something else.
     """
-    train, validation = (
+    parts = [
         load_images(folder / f"{part}.safetensors", inputs, classes)
         for part in ("train", "validation")
+    ]
+    mean, deviation = pixel_statistics(parts[0].images)
+    train, validation = (
+        (normalise(part.images, mean, deviation), part.labels.long()) for part in parts
     )
-    mean, deviation = pixel_statistics(train.images)
-    return TrainingData(
-        *(
-            (normalise(part.images, mean, deviation), part.labels.long())
-            for part in (train, validation)
-        ),
-        {"mean": mean, "deviation": deviation},
-    )
+    return TrainingData(train, validation, {"mean": mean, "deviation": deviation})
 
 
 def _digest(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
     digest = sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -111,13 +111,9 @@ def split(images: Images) -> tuple[Images, Images]:
     count = len(images.labels)
     if count < 6:
         raise ValueError(f"a split needs at least 6 images, got {count}")
-    subsets = torch.utils.data.random_split(
-        range(count),  # type: ignore[arg-type]
-        [count - count // 6, count // 6],
-        torch.Generator().manual_seed(SPLIT_SEED),
-    )
-    indices = [torch.tensor(subset.indices) for subset in subsets]
-    train, validation = (Images(images.images[i], images.labels[i]) for i in indices)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
+    parts = order[: count - count // 6], order[count - count // 6 :]
+    train, validation = (Images(images.images[part], images.labels[part]) for part in parts)
     return train, validation
 
 

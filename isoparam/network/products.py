@@ -30,10 +30,10 @@ def _private(name: str) -> Callable[..., Any] | None:
     return function
 
 
-def _multiplied(by: Callable[..., Any] | None) -> list[torch.dtype]:
+def _multiplied(by: Callable[..., Any]) -> list[torch.dtype]:
     """The dtypes that oneDNN multiplies on this processor; bfloat16 needs AVX-512 or the like."""
-    found = []
-    for dtype in (torch.float32, torch.bfloat16) if by else ():
+    found: list[torch.dtype] = []
+    for dtype in (torch.float32, torch.bfloat16):
         one = torch.ones(1, 1, dtype=dtype)
         with suppress(RuntimeError):
             by(one, one, None, "none", [], "")
@@ -47,7 +47,7 @@ _linear = (
     if torch.backends.mkldnn.is_available() and platform.machine() in {"x86_64", "AMD64"}
     else None
 )
-_DTYPES = _multiplied(_linear)
+_DTYPES = _multiplied(_linear) if _linear else []
 _threshold = _private("ops.aten.threshold_backward.grad_input")
 _fused_sgd = _private("_fused_sgd_")
 

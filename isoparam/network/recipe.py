@@ -10,15 +10,28 @@ Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One training of one perceptron, whatever its seed.
+class Schedule:
+    """The steps of a training, whatever it trains.
 
     Attributes:
-        sizes: sizes of all layers, input and output included.
         epochs: passes over the images, 1 or more.
         batch_size: images in a batch, 1 or more.
         learning_rate: the peak of the one-cycle schedule, more than 0.
         warmup: share of the steps in which the learning rate rises, in [0, 1).
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+
+
+@dataclass(frozen=True)
+class Recipe(Schedule):
+    """One training of one perceptron, whatever its seed.
+
+    Attributes:
+        sizes: sizes of all layers, input and output included.
         momentum: in [0, 1).
         weight_decay: factor lambda of the weights that the gradient gets in addition, 0 or more.
         adversarial: norm of the shift that makes each input harder, 0 for none.
@@ -26,10 +39,6 @@ class Recipe:
     """
 
     sizes: tuple[int, ...]
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup: float
     momentum: float
     weight_decay: float
     adversarial: float = 0.0

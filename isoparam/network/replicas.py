@@ -53,8 +53,8 @@ class Replicas:
         self.layers = layer_views(self.flat, sizes)
         initialise(self.layers, [stream_of(seed, Stream.WEIGHTS) for seed in seeds])
         self.dtype = torch.bfloat16 if recipe.precision == "bfloat16" else self.flat.dtype
-        self._rounded = self.flat.to(self.dtype)  # (R, P), `flat` itself in float32
-        self._factors = layer_views(self._rounded, sizes)
+        self._operands = self.flat.to(self.dtype)  # (R, P), `flat` itself in float32
+        self._factors = layer_views(self._operands, sizes)
         self._weights, self._momenta = (
             _tensors(layer_views(flat, sizes)) for flat in (self.flat, self.velocity)
         )
@@ -93,13 +93,13 @@ class Replicas:
             momentum=self._recipe.momentum,
             weight_decay=self._recipe.weight_decay,
         )
-        self.round()
+        self.refresh()
         return loss.mean(1)
 
-    def round(self) -> None:
+    def refresh(self) -> None:
         """Make the operands of the products anew, after `flat` has changed."""
-        if self._rounded is not self.flat:
-            self._rounded.copy_(self.flat)
+        if self._operands is not self.flat:
+            self._operands.copy_(self.flat)
 
     def _shift(self, x: Tensor, labels: Tensor) -> Tensor:
         """The shift (R, B, D) that raises the loss of each input the most."""

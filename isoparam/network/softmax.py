@@ -44,7 +44,7 @@ def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> Tensor:
         tensor([[ 0.2500,  0.2500, -0.7500,  0.2500]])
     """
     _check(logits, labels)
-    return _less_one(torch.softmax(logits, -1), labels)
+    return less_one_hot(torch.softmax(logits, -1), labels)
 
 
 def cross_entropy_with_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,22 @@ def cross_entropy_with_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor,
     log_sum = torch.logsumexp(logits, -1, keepdim=True)  # (..., 1)
     target = labels[..., None]
     loss = (log_sum - logits.gather(-1, target))[..., 0]
-    return loss, _less_one((logits - log_sum).exp_(), labels)
+    return loss, less_one_hot((logits - log_sum).exp_(), labels)
+
+
+def less_one_hot(p: Tensor, labels: Tensor) -> Tensor:
+    """Return p - y, in place: 1 less at the label of each example.
+
+    Args:
+        p: (..., C), floating point.
+        labels: (...), int64, each in [0, C); nothing is checked here.
+
+    Example:
+        >>> less_one_hot(torch.full((1, 2), 0.5), torch.tensor([1]))
+        tensor([[ 0.5000, -0.5000]])
+    """
+    one = p.new_full((), -1.0).expand(*labels.shape, 1)
+    return p.scatter_add_(-1, labels[..., None], one)
 
 
 def classifier_gradients(
@@ -100,10 +115,11 @@ def classifier_gradients(
     return delta.T @ x, delta.sum(0)
 
 
-def _less_one(p: Tensor, labels: Tensor) -> Tensor:
-    """P - y, in place: 1 less at the label of each example."""
-    one = p.new_full((), -1.0).expand(*labels.shape, 1)
-    return p.scatter_add_(-1, labels[..., None], one)
+def check_classes(name: str, values: Tensor, classes: int) -> None:
+    """Raise a ValueError, which calls the values by `name`, if one is not in [0, classes)."""
+    for value in map(int, values.aminmax() if values.numel() else ()):
+        if not 0 <= value < classes:
+            raise ValueError(f"{name} must lie in [0, {classes}), got {value}")
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:
@@ -112,8 +128,4 @@ def _check(logits: Tensor, labels: Tensor) -> None:
             f"labels must be of the logits' shape without the last axis, "
             f"{tuple(logits.shape[:-1])}, got {tuple(labels.shape)}"
         )
-    classes = logits.shape[-1]
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(
-            f"labels must lie in [0, {classes}), got {int(labels.min())} to {int(labels.max())}"
-        )
+    check_classes("labels", labels, logits.shape[-1])

@@ -1,6 +1,6 @@
 """Stochastic gradient descent, epoch by epoch, over R replicas of a perceptron."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from isoparam.network.mlp import Layers, logits
 from isoparam.network.randomness import Stream, stream_of
-from isoparam.network.recipe import Recipe
+from isoparam.network.recipe import Recipe, Schedule
 from isoparam.network.replicas import Replicas
-from isoparam.network.softmax import cross_entropy
+from isoparam.network.softmax import check_classes, cross_entropy
 
 
 class DivergenceError(ValueError):
@@ -53,6 +53,34 @@ def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float
     rise = max(1, round(warmup * steps))
     fall = max(1, steps - rise)
     return peak * min((step + 1) / rise, (steps - step) / fall)
+
+
+def steps_of(schedule: Schedule, order: Tensor, epoch: int) -> Iterator[tuple[Tensor, float]]:
+    """The batch and the learning rate of each step of one epoch.
+
+    Args:
+        schedule: with a batch of B images, at most N.
+        order: (..., N), the images of the epoch; their remainder modulo B is left out.
+        epoch: its number, from 1.
+
+    Yields:
+        The images of the batch, (..., B), and its rate, as of `learning_rate_at`.
+
+    Example:
+        >>> schedule = Schedule(epochs=2, batch_size=2, learning_rate=1.0, warmup=0.5)
+        >>> list(steps_of(schedule, torch.tensor([3, 0, 4, 2, 1]), epoch=1))
+        [(tensor([3, 0]), 0.5), (tensor([4, 2]), 1.0)]
+    """
+    size = schedule.batch_size
+    steps = order.shape[-1] // size
+    for index in range(steps):
+        rate = learning_rate_at(
+            (epoch - 1) * steps + index,
+            schedule.epochs * steps,
+            schedule.learning_rate,
+            schedule.warmup,
+        )
+        yield order[..., index * size : (index + 1) * size], rate
 
 
 class Training:
@@ -130,32 +158,24 @@ class Training:
             ValueError: if all epochs are done.
             DivergenceError: if the loss is not finite.
         """
-        recipe = self._recipe
         if self.done:
-            raise ValueError(f"all {recipe.epochs} epochs are done")
-        number, size = len(self.history) + 1, recipe.batch_size
-        batches = len(self._x) // size
+            raise ValueError(f"all {self._recipe.epochs} epochs are done")
+        number = len(self.history) + 1
         order = torch.stack(
             [torch.randperm(len(self._x), generator=order) for order in self._orders]
         ).to(self._x.device)  # (R, N)
         total = order.new_zeros(len(order), dtype=torch.float64)
-        for index in range(batches):
-            chosen = order[:, index * size : (index + 1) * size]  # (R, B)
+        for chosen, rate in steps_of(self._recipe, order, number):  # (R, B)
             batch = self._x.index_select(0, chosen.reshape(-1)).view(*chosen.shape, -1)  # (R, B, D)
-            rate = learning_rate_at(
-                (number - 1) * batches + index,
-                recipe.epochs * batches,
-                recipe.learning_rate,
-                recipe.warmup,
-            )
             total += self._replicas.step(batch, self._labels[chosen], rate)
         loss, accuracy = evaluate(self.layers, *self._validation)
         if not bool(torch.isfinite(total + loss).all()):
             raise DivergenceError(
                 f"the loss is not finite in epoch {number}: lower the learning rate, "
-                f"now {recipe.learning_rate}"
+                f"now {self._recipe.learning_rate}"
             )
-        record = Epoch(number, (total / batches).tolist(), loss.tolist(), accuracy.tolist())
+        mean = total / (len(self._x) // self._recipe.batch_size)
+        record = Epoch(number, mean.tolist(), loss.tolist(), accuracy.tolist())
         self.history.append(record)
         return record
 
@@ -188,7 +208,7 @@ class Training:
             raise ValueError(f"this state is of another training: {found}")
         self._replicas.flat.copy_(state["weights"])
         self._replicas.velocity.copy_(state["velocity"])
-        self._replicas.round()
+        self._replicas.refresh()
         for stream, of_seed in zip(self._orders, state["orders"], strict=True):
             stream.set_state(of_seed.clone())  # torch 2.15 crashes on a view of more
         self.history = [
@@ -222,8 +242,4 @@ def _check_data(name: str, x: Tensor, labels: Tensor, sizes: Sequence[int]) -> N
             f"{name} images must be of shape (N, {inputs}) with N labels, "
             f"got {tuple(x.shape)} and {tuple(labels.shape)} labels"
         )
-    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(
-            f"{name} labels must lie in [0, {classes}), "
-            f"got {int(labels.min())} to {int(labels.max())}"
-        )
+    check_classes(f"{name} labels", labels, classes)

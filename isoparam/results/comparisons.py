@@ -145,7 +145,7 @@ def compare_pairs(samples: Mapping[str, Sequence[float]]) -> list[Pair]:
     ]
     adjusted = holm([1.0 if test.p is None else test.p for test in tests])
     return [
-        Pair(*pair, *test, None if test.p is None else p_adjusted)
+        Pair(*pair, test.mean, test.lo, test.hi, test.p, None if test.p is None else p_adjusted)
         for pair, test, p_adjusted in zip(names, tests, adjusted, strict=True)
     ]
 

@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from isoparam.network.mlp import Layers, deltas, forward, gradients
-from isoparam.network.softmax import cross_entropy_gradient
+from isoparam.network.softmax import check_classes, cross_entropy_gradient
 
 
 class Calibration(NamedTuple):
     """Predictions sorted into M bins of equal width by their confidence.
 
     Attributes:
-        count: (M,), int64, predictions in each bin.
+        counts: (M,), int64, predictions in each bin.
         confidence: (M,), float64, their mean probability of the predicted class; 0 where none is.
         accuracy: (M,), float64, the share of them that is right, in [0, 1]; 0 where none is.
     """
 
-    count: Tensor
+    counts: Tensor
     confidence: Tensor
     accuracy: Tensor
 
@@ -62,10 +62,10 @@ def calibration(confidence: Tensor, correct: Tensor, bins: int) -> Calibration:
     confidence = confidence.double()
     edges = torch.arange(1, bins, dtype=torch.float64) / bins
     index = torch.bucketize(confidence, edges.to(confidence.device))  # (N,)
-    count = torch.bincount(index, minlength=bins)  # (M,)
-    total = count.clamp(min=1)
+    counts = torch.bincount(index, minlength=bins)  # (M,)
+    total = counts.clamp(min=1)
     return Calibration(
-        count,
+        counts,
         torch.bincount(index, confidence, bins) / total,
         torch.bincount(index, correct.double(), bins) / total,
     )
@@ -90,7 +90,7 @@ def expected_calibration_error(bins: Calibration) -> float:
         Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", 2017,
         equation 3.
     """
-    share = bins.count.double() / bins.count.sum()  # (M,)
+    share = bins.counts.double() / bins.counts.sum()  # (M,)
     return float((share * (bins.accuracy - bins.confidence).abs()).sum())
 
 
@@ -114,7 +114,7 @@ def votes(predicted: Tensor, classes: int) -> Tensor:
     """
     if predicted.ndim != 2:
         raise ValueError(f"predicted must be of shape (R, N), got {tuple(predicted.shape)}")
-    _check_classes("predicted classes", predicted, classes)
+    check_classes("predicted classes", predicted, classes)
     counts = predicted.new_zeros(predicted.shape[1], classes)
     return counts.scatter_add_(1, predicted.T, torch.ones_like(predicted.T))
 
@@ -242,11 +242,4 @@ def _check_votes(by_image: Tensor, labels: Tensor) -> None:
             f"votes must be of shape (N, C) with N labels, "
             f"got {tuple(by_image.shape)} and {tuple(labels.shape)} labels"
         )
-    _check_classes("labels", labels, by_image.shape[1])
-
-
-def _check_classes(name: str, values: Tensor, classes: int) -> None:
-    if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
-        raise ValueError(
-            f"{name} must lie in [0, {classes}), got {int(values.min())} to {int(values.max())}"
-        )
+    check_classes("labels", labels, by_image.shape[1])

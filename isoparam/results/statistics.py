@@ -56,6 +56,33 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, deviation, mean - half, mean + half)
 
 
+def described(
+    name: str, values: Sequence[float], *, prefix: str | None = None, deviation: bool = True
+) -> dict[str, float | None]:
+    """An estimate as columns of a table or keys of metrics.
+
+    Args:
+        name: of the mean.
+        values: one for each seed, 1 or more.
+        prefix: what the names of the others begin with, `name` if None.
+        deviation: whether the standard deviation is among them.
+
+    Returns:
+        By name the mean, ..._sd, ..._lo and ..._hi.
+
+    Raises:
+        ValueError: if there is no value.
+
+    Example:
+        >>> described("test_accuracy", [0.5], prefix="test")
+        {'test_accuracy': 0.5, 'test_sd': None, 'test_lo': None, 'test_hi': None}
+    """
+    found = estimate(values)
+    prefix = prefix or name
+    sd = {f"{prefix}_sd": found.deviation} if deviation else {}
+    return {name: found.mean, **sd, f"{prefix}_lo": found.lo, f"{prefix}_hi": found.hi}
+
+
 class Share(NamedTuple):
     """A share of independent trials with its 95 % interval.
 

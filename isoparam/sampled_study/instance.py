@@ -6,14 +6,15 @@ sampled softmax saves.
 
 from collections.abc import Callable
 from math import isfinite
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from isoparam.network.products import product
 from isoparam.network.randomness import Stream, stream_of
-from isoparam.network.training import DivergenceError, learning_rate_at
+from isoparam.network.softmax import less_one_hot
+from isoparam.network.training import DivergenceError, steps_of
 from isoparam.sampled_softmax.loss import descend, sampled_linear_cross_entropy
 from isoparam.sampled_softmax.samplers import (
     LogUniformSampler,
@@ -21,11 +22,9 @@ from isoparam.sampled_softmax.samplers import (
     UniformSampler,
     UnigramSampler,
 )
-from isoparam.sampled_study.linear import Evaluation, Weighting
+from isoparam.sampled_study.linear import Evaluation
+from isoparam.sampled_study.recipes import InstanceRecipe, Law
 from isoparam.sampled_study.views import Views
-
-# How often the images are drawn: each once an epoch, or by Zipf's law.
-Law = Literal["uniform", "zipf"]
 
 
 class _Product(torch.autograd.Function):
@@ -45,7 +44,8 @@ class _Product(torch.autograd.Function):
 
 class _Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        return _Product.apply(input, self.weight)
+        result: Tensor = _Product.apply(input, self.weight)
+        return result
 
 
 def encoder(inputs: int, hidden: int, features: int, generator: torch.Generator) -> nn.Sequential:
@@ -67,17 +67,13 @@ def encoder(inputs: int, hidden: int, features: int, generator: torch.Generator)
         >>> network(torch.randn(5, 64)).shape
         torch.Size([5, 8])
     """
-    network = nn.Sequential(
-        _Linear(inputs, hidden, bias=False),
-        nn.BatchNorm1d(hidden),
-        nn.ReLU(),
-        _Linear(hidden, features, bias=False),
-        nn.BatchNorm1d(features, affine=False),
-    )
-    for layer in (network[0], network[3]):
+    first, last = _Linear(inputs, hidden, bias=False), _Linear(hidden, features, bias=False)
+    for layer in (first, last):
         bound = layer.in_features**-0.5
         nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-    return network
+    return nn.Sequential(
+        first, nn.BatchNorm1d(hidden), nn.ReLU(), last, nn.BatchNorm1d(features, affine=False)
+    )
 
 
 class Probe:
@@ -130,21 +126,9 @@ class Probe:
 def train_instances(
     views: Views,
     probe: Probe,
+    recipe: InstanceRecipe,
     *,
     seed: int,
-    hidden: int,
-    features: int,
-    law: Law,
-    weighting: Weighting | Literal["none"],
-    samples: int | None,
-    exponent: float,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    class_rate: float,
-    warmup: float,
-    momentum: float,
-    evaluations: int,
     on_epoch: Callable[[str], None] = lambda _: None,
 ) -> list[Evaluation]:
     """Train encoder and classes to tell each image from all others.
@@ -157,20 +141,8 @@ def train_instances(
     Args:
         views: of C images.
         probe: what to evaluate on.
+        recipe: with a batch of 2 to C views.
         seed: in [0, 2^32).
-        hidden: units of the encoder's hidden layer.
-        features: units of its output.
-        law: how the images of an epoch's C views are drawn.
-        weighting: "full", or how samples are weighted in the loss.
-        samples: classes K to sample for a batch, 1 or more; not read for "full".
-        exponent: of the frequencies, for "zipf".
-        epochs: 1 or more.
-        batch_size: views in a batch, in [2, C].
-        learning_rate: the peak of the one-cycle schedule.
-        class_rate: learning rate of the classes' vectors, in units of the encoder's.
-        warmup: share of the steps in which the learning rate rises, in [0, 1).
-        momentum: of the encoder, in [0, 1).
-        evaluations: how many, evenly spread over the epochs, the last one at the end.
         on_epoch: called after each epoch with a text to show.
 
     Returns:
@@ -181,51 +153,50 @@ def train_instances(
         DivergenceError: if the loss is not finite.
     """
     count = len(views)
-    if batch_size > count:
+    if recipe.batch_size > count:
         raise ValueError(
-            f"instance.batch_size must be at most {count}, the images there are, got {batch_size}"
+            f"instance.batch_size must be at most {count}, the images there are, "
+            f"got {recipe.batch_size}"
         )
     order, weights, draws, noise = (
         stream_of(seed, stream)
         for stream in (Stream.ORDER, Stream.WEIGHTS, Stream.SAMPLES, Stream.VIEWS)
     )
-    network = encoder(views.inputs, hidden, features, weights)
-    classes = nn.Parameter(torch.zeros(count, features))
-    if weighting == "full":
+    network = encoder(views.inputs, recipe.hidden, recipe.features, weights)
+    classes = nn.Parameter(torch.zeros(count, recipe.features))
+    if recipe.weighting == "full":
         # The layout in which the whole gradient comes; sampled rows are faster to read as rows.
-        classes = nn.Parameter(torch.zeros(features, count).T)
-    sampler = _sampler(count, law, exponent)
+        classes = nn.Parameter(torch.zeros(recipe.features, count).T)
+    sampler = _sampler(count, recipe.images, recipe.exponent)
     velocities = [torch.zeros_like(parameter) for parameter in network.parameters()]
-    batches, history = count // batch_size, []
-    at = {-(-epochs * k // evaluations) for k in range(1, evaluations + 1)}
-    for epoch in range(1, epochs + 1):
-        images = _draw_images(count, law, order)
-        for index in range(batches):
-            rate = learning_rate_at(
-                (epoch - 1) * batches + index, epochs * batches, learning_rate, warmup
-            )
-            target = images[index * batch_size : (index + 1) * batch_size]  # (B,)
+    evaluations = recipe.evaluations
+    at = {-(-recipe.epochs * k // evaluations) for k in range(1, evaluations + 1)}
+    history: list[Evaluation] = []
+    for epoch in range(1, recipe.epochs + 1):
+        images = _draw_images(count, recipe.images, order)
+        for target, rate in steps_of(recipe, images, epoch):  # (B,)
             x = network(views(target, noise))  # (B, features)
-            if weighting == "full":
-                x.backward(_full_step(x.detach(), classes.detach(), target, rate * class_rate))
+            class_rate = rate * recipe.class_rate
+            if recipe.weighting == "full":
+                x.backward(_full_step(x.detach(), classes.detach(), target, class_rate))
             else:
                 sampled_linear_cross_entropy(
                     x,
                     classes,
                     target,
-                    sampler.sample(samples or 0, target, generator=draws),
-                    weighting=weighting,
+                    sampler.sample(recipe.samples or 0, target, generator=draws),
+                    weighting=recipe.weighting,
                     validate=False,
                 ).backward()
-                descend(classes, rate * class_rate)
-            _descend(network, velocities, rate, momentum)
+                descend(classes, class_rate)
+            _descend(network, velocities, rate, recipe.momentum)
         text = ""
         if epoch in at:
             history.append(probe.evaluate(network, classes.detach(), epoch))
             if not isfinite(history[-1].loss):
                 raise DivergenceError(
                     f"the loss is not finite after epoch {epoch}: lower the learning rate, "
-                    f"now {learning_rate}"
+                    f"now {recipe.learning_rate}"
                 )
             text = f"top-1 {100 * history[-1].accuracy:.1f} %"
         on_epoch(text)
@@ -235,11 +206,10 @@ def train_instances(
 def _full_step(x: Tensor, weight: Tensor, target: Tensor, rate: float) -> Tensor:
     """One step of the classes under the full softmax; the gradient of the mean loss by x.
 
-    The derived gradient p - y, in place: with C = 50,000 what costs is memory as much as products.
+    In place: with C = 50,000 what costs is memory as much as products.
     """
     logits = product(x[None], weight.T[None])[0]  # (B, C)
-    delta = torch.softmax(logits, 1, out=logits)
-    delta[torch.arange(len(x)), target] -= 1.0
+    delta = less_one_hot(torch.softmax(logits, 1, out=logits), target)
     gradient = product(delta[None], weight[None])[0] / len(x)  # (B, features)
     # So rather than delta^T x, since a left factor that is not contiguous is copied first.
     weight.add_(product(x.T[None], delta[None])[0].T, alpha=-rate / len(x))
@@ -253,9 +223,9 @@ def _descend(network: nn.Module, velocities: list[Tensor], rate: float, momentum
     """
     with torch.no_grad():
         for parameter, velocity in zip(network.parameters(), velocities, strict=True):
-            velocity.mul_(momentum).add_(parameter.grad)
-            parameter.add_(velocity, alpha=-rate)
-            parameter.grad = None
+            if (gradient := parameter.grad) is not None:
+                parameter.add_(velocity.mul_(momentum).add_(gradient), alpha=-rate)
+                parameter.grad = None
 
 
 def _sampler(count: int, law: Law, exponent: float) -> Sampler:

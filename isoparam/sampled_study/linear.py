@@ -5,7 +5,7 @@ At C = 10 the sampled softmax saves nothing: what it changes can be compared wit
 
 from collections.abc import Callable
 from math import inf, isfinite, log
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +13,11 @@ from torch import Tensor
 from isoparam.network.mlp import Layers
 from isoparam.network.randomness import Stream, stream_of
 from isoparam.network.softmax import classifier_gradients
-from isoparam.network.training import evaluate, learning_rate_at
+from isoparam.network.training import evaluate, steps_of
 from isoparam.sampled_softmax.checks import check_classes
 from isoparam.sampled_softmax.loss import sampled_linear_cross_entropy
 from isoparam.sampled_softmax.samplers import Samples, UniformSampler
-
-Weighting = Literal["full", "importance", "stated"]
+from isoparam.sampled_study.recipes import LinearRecipe
 
 
 class Evaluation(NamedTuple):
@@ -90,15 +89,10 @@ def train_linear(
     x: Tensor,
     labels: Tensor,
     validation: tuple[Tensor, Tensor],
+    recipe: LinearRecipe,
     *,
     classes: int,
     seed: int,
-    weighting: Weighting,
-    samples: int | None,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    warmup: float,
     on_epoch: Callable[[Evaluation], None] = lambda _: None,
 ) -> tuple[Layers, list[Evaluation]]:
     """Train a linear classifier by stochastic gradient descent, from zero weights.
@@ -109,14 +103,9 @@ def train_linear(
         x: (N, D), float32.
         labels: (N,), int64, each in [0, C).
         validation: images (M, D) and labels (M,), of the same kinds.
+        recipe: with a batch of at most N images.
         classes: C.
         seed: of the order and of the samples, in [0, 2^32).
-        weighting: "full" for the softmax over all classes, or how samples are weighted.
-        samples: classes K to sample for each example, in [1, C - 1]; not read for "full".
-        epochs: passes over the images, 1 or more.
-        batch_size: images in a batch, in [1, N].
-        learning_rate: the peak of the one-cycle schedule.
-        warmup: share of the steps in which the learning rate rises, in [0, 1).
         on_epoch: called after each epoch.
 
     Returns:
@@ -127,48 +116,44 @@ def train_linear(
         ValueError: if a batch is larger than the training set, K is out of range, or the loss is
             not finite.
     """
-    if batch_size > len(x):
+    if recipe.batch_size > len(x):
         raise ValueError(
-            f"sampled.batch_size must be at most {len(x)}, the images there are, got {batch_size}"
+            f"sampled.batch_size must be at most {len(x)}, the images there are, "
+            f"got {recipe.batch_size}"
         )
     order, draws = stream_of(seed, Stream.ORDER), stream_of(seed, Stream.SAMPLES)
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
     layers = [(weight.detach().T[None], bias.detach()[None, None])]  # (1, D, C), (1, 1, C)
-    batches, history = len(x) // batch_size, []
-    for epoch in range(1, epochs + 1):
-        shuffled = torch.randperm(len(x), generator=order)
-        for index in range(batches):
-            chosen = shuffled[index * batch_size : (index + 1) * batch_size]
+    history: list[Evaluation] = []
+    for epoch in range(1, recipe.epochs + 1):
+        for chosen, rate in steps_of(recipe, torch.randperm(len(x), generator=order), epoch):
             batch, target = x[chosen], labels[chosen]  # (B, D), (B,)
-            rate = learning_rate_at(
-                (epoch - 1) * batches + index, epochs * batches, learning_rate, warmup
-            )
-            if weighting == "full":
-                weight.grad, bias.grad = classifier_gradients(
+            if recipe.weighting == "full":
+                by_weight, by_bias = classifier_gradients(
                     batch, weight.detach(), bias.detach(), target
                 )
             else:
-                sampled_linear_cross_entropy(
+                loss = sampled_linear_cross_entropy(
                     batch,
                     weight,
                     target,
-                    other_classes(samples or 0, target, classes, draws),
+                    other_classes(recipe.samples or 0, target, classes, draws),
                     linear_bias=bias,
-                    weighting=weighting,
+                    weighting=recipe.weighting,
                     sparse=False,  # with few classes a step touches nearly all of them
                     validate=False,
-                ).backward()
+                )
+                by_weight, by_bias = torch.autograd.grad(loss, (weight, bias))
             with torch.no_grad():
-                for parameter in (weight, bias):
-                    parameter.add_(parameter.grad, alpha=-rate)
-                    parameter.grad = None
-        loss, accuracy = evaluate(layers, *validation)
-        history.append(Evaluation(epoch, loss.item(), accuracy.item()))
+                weight.add_(by_weight, alpha=-rate)
+                bias.add_(by_bias, alpha=-rate)
+        figures = (value.item() for value in evaluate(layers, *validation))
+        history.append(Evaluation(epoch, *figures))
         if not isfinite(history[-1].loss):
             raise ValueError(
                 f"the validation loss is not finite after epoch {epoch}: lower the learning "
-                f"rate, now {learning_rate}"
+                f"rate, now {recipe.learning_rate}"
             )
         on_epoch(history[-1])
     return layers, history

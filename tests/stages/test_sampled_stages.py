@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from ruamel.yaml import YAML
 
 from isoparam.sampled_softmax.reference import log_weights
 from isoparam.sampled_study.linear import other_classes, train_linear
+from isoparam.sampled_study.recipes import LinearRecipe
 from pipeline import parameters
 from stages.instance import RATES
 from tools import demo
@@ -49,17 +51,16 @@ def examples(count=400):
 
 def train(weighting, samples=None, **changes: Any):
     x, labels = examples()
-    recipe = {
-        "classes": 10,
-        "seed": 0,
-        "epochs": 3,
-        "batch_size": 32,
-        "learning_rate": 0.3,
-        "warmup": 0.1,
-    }
-    return train_linear(
-        x, labels, (x, labels), weighting=weighting, samples=samples, **recipe | changes
+    recipe = LinearRecipe(
+        epochs=3,
+        batch_size=32,
+        learning_rate=0.3,
+        warmup=0.1,
+        weighting=weighting,
+        samples=samples,
     )
+    recipe = replace(recipe, **changes)
+    return train_linear(x, labels, (x, labels), recipe, classes=10, seed=0)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 9])

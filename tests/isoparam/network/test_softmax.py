@@ -153,9 +153,9 @@ FUNCTIONS = [
     [
         ([0, 1], "labels must be of the logits' shape without the last axis, (3,), got (2,)"),
         ([[0], [1], [2]], "without the last axis, (3,), got (3, 1)"),
-        ([0, 1, 4], "labels must lie in [0, 4), got 0 to 4"),
-        ([-1, 1, 3], "labels must lie in [0, 4), got -1 to 3"),
-        ([255, 255, 255], "labels must lie in [0, 4), got 255 to 255"),
+        ([0, 1, 4], "labels must lie in [0, 4), got 4"),
+        ([-1, 1, 3], "labels must lie in [0, 4), got -1"),
+        ([255, 255, 255], "labels must lie in [0, 4), got 255"),
     ],
 )
 def test_labels_of_a_wrong_shape_or_value_are_refused(function, labels, message):

@@ -1,5 +1,6 @@
 """Views, encoder and training of instance discrimination."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,24 +14,24 @@ from isoparam.sampled_study.instance import (
     encoder,
     train_instances,
 )
+from isoparam.sampled_study.recipes import InstanceRecipe
 from isoparam.sampled_study.views import Views
 
-RECIPE = {
-    "seed": 0,
-    "hidden": 32,
-    "features": 16,
-    "law": "uniform",
-    "weighting": "importance",
-    "samples": 64,
-    "exponent": 0.75,
-    "epochs": 2,
-    "batch_size": 32,
-    "learning_rate": 0.1,
-    "class_rate": 10.0,
-    "warmup": 0.1,
-    "momentum": 0.9,
-    "evaluations": 2,
-}
+RECIPE = InstanceRecipe(
+    hidden=32,
+    features=16,
+    images="uniform",
+    weighting="importance",
+    samples=64,
+    exponent=0.75,
+    epochs=2,
+    batch_size=32,
+    learning_rate=0.1,
+    class_rate=10.0,
+    warmup=0.1,
+    momentum=0.9,
+    evaluations=2,
+)
 
 
 def generator(seed=0):
@@ -41,11 +42,11 @@ def random_images(count=200, side=8):
     return torch.randint(256, (count, side * side), dtype=torch.uint8, generator=generator())
 
 
-def train(images=None, **changes: Any):
-    views = Views(random_images() if images is None else images, shift=1, noise=0.1)
-    recipe = RECIPE | changes
-    probe = Probe(views, 100, recipe["law"], seed=0, held_out=False)
-    return train_instances(views, probe, **recipe)
+def train(**changes: Any):
+    views = Views(random_images(), shift=1, noise=0.1)
+    recipe = replace(RECIPE, **changes)
+    probe = Probe(views, 100, recipe.images, seed=0, held_out=False)
+    return train_instances(views, probe, recipe, seed=0)
 
 
 def test_views_without_shift_and_noise_are_the_normalised_images():
@@ -119,7 +120,7 @@ def test_zipf_draws_follow_the_law():
 @pytest.mark.parametrize("weighting", ["full", "importance", "stated", "none"])
 @pytest.mark.parametrize("law", ["uniform", "zipf"])
 def test_two_runs_give_the_same_bits(weighting, law):
-    first, second = (train(weighting=weighting, law=law) for _ in range(2))
+    first, second = (train(weighting=weighting, images=law) for _ in range(2))
     assert first == second
     assert [evaluation.epoch for evaluation in first] == [1, 2]
 
