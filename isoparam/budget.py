@@ -56,17 +56,10 @@ def parameters_of(sizes: Sequence[int]) -> int:
 def count_parameters(depth: int, width: int, inputs: int, classes: int) -> int:
     """Number of weights and biases of a perceptron with `depth` equal hidden layers.
 
-    Args:
-        depth: number of hidden layers, 0 or more.
-        width: units of each hidden layer, 1 or more; ignored at depth 0.
-        inputs: number of input features, 1 or more.
-        classes: number of classes, 1 or more.
+    Arguments and errors are those of `layer_sizes`.
 
     Returns:
         The number of learnable parameters.
-
-    Raises:
-        ValueError: if an argument is out of its range.
 
     Example:
         >>> count_parameters(0, 0, inputs=784, classes=10)

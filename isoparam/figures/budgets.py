@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from isoparam.figures.depth import STYLE, add_title
+from isoparam.figures.depth import STYLE, add_title, check_rows
 
 # From light to dark, told apart in grey and with any colour vision; markers differ too.
 _COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#332288", "#222222")
@@ -25,8 +25,7 @@ def error_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
     Raises:
         ValueError: if there is no budget.
     """
-    if not tables:
-        raise ValueError("a figure needs at least one budget, got none")
+    check_rows(tables)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         axes = figure.subplots()

@@ -1,5 +1,6 @@
 """The study's figures: from tables to matplotlib figures; no file is read or written here."""
 
+from collections.abc import Sized
 from io import BytesIO
 from typing import Any
 
@@ -42,6 +43,12 @@ def png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
+def check_rows(rows: Sized) -> None:
+    """Raise a ValueError if there is nothing to draw."""
+    if not len(rows):
+        raise ValueError("a figure needs at least one row, got none")
+
+
 def add_title(figure: Figure, title: str, note: str) -> None:
     """A title whose second line, left free by the layout, is a note in small letters."""
     figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -71,8 +78,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
     Raises:
         ValueError: if there is no row.
     """
-    if table.empty:
-        raise ValueError("a figure needs at least one model, got none")
+    check_rows(table)
     hidden, linear = table[table["depth"] > 0], table[table["depth"] == 0]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.9), layout="constrained")
@@ -157,8 +163,7 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     Raises:
         ValueError: if there is no model.
     """
-    if not curves:
-        raise ValueError("a figure needs at least one model, got none")
+    check_rows(curves)
     with mpl.rc_context(SMALL):
         columns = min(len(curves), CURVES_PER_ROW)
         rows = -(-len(curves) // columns)
@@ -225,8 +230,7 @@ def learning_rates(table: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if there is no row.
     """
-    if table.empty:
-        raise ValueError("a figure needs at least one model, got none")
+    check_rows(table)
     models = list(dict.fromkeys(table["model"]))
     hidden = 100 * table[table["depth"] > 0]["accuracy"]
     columns = min(5, len(models))

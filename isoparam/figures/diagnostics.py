@@ -10,7 +10,16 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from isoparam.figures.depth import INK, MUTED, OFF_BUDGET, ON_BUDGET, PAGE_INCHES, SMALL, add_title
+from isoparam.figures.depth import (
+    INK,
+    MUTED,
+    OFF_BUDGET,
+    ON_BUDGET,
+    PAGE_INCHES,
+    SMALL,
+    add_title,
+    check_rows,
+)
 
 # Hard digits of a page.
 DIGITS_PER_ROW, MOST_DIGITS = 10, 60
@@ -36,7 +45,7 @@ def confusion(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if there is no row.
     """
-    _check(table)
+    check_rows(table)
     with mpl.rc_context(SMALL | {"axes.grid": False}):
         matrices = {
             name: rows.drop(columns=["model", "label"]).to_numpy(float)
@@ -92,7 +101,7 @@ def calibration(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if there is no row.
     """
-    _check(table)
+    check_rows(table)
     summary = summary.set_index("model")
     with mpl.rc_context(SMALL):
         groups = list(table.groupby("model", sort=False))
@@ -151,7 +160,7 @@ def by_layer(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if there is no row.
     """
-    _check(table)
+    check_rows(table)
     with mpl.rc_context(SMALL):
         groups = list(table.groupby("model", sort=False))
         figure = Figure(figsize=(PAGE_INCHES, 4.4), layout="constrained")
@@ -210,7 +219,7 @@ def hard_digits(table: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if there is no row.
     """
-    _check(table)
+    check_rows(table)
     shown = table.iloc[:MOST_DIGITS]
     rows = ceil(len(shown) / DIGITS_PER_ROW)
     with mpl.rc_context(SMALL | {"axes.grid": False}):
@@ -244,11 +253,6 @@ def hard_digits(table: pd.DataFrame) -> Figure:
             + "; largest loss first",
         )
         return figure
-
-
-def _check(table: pd.DataFrame) -> None:
-    if table.empty:
-        raise ValueError("a figure needs at least one row, got none")
 
 
 def _panels(

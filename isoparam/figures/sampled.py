@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isoparam.figures.depth import MUTED, STYLE
+from isoparam.figures.depth import MUTED, STYLE, check_rows
 
 # Okabe and Ito's colours, told apart with any colour vision; lines differ in marker and dash too.
 FULL, IMPORTANCE, STATED, NONE = "#222222", "#0072b2", "#d55e00", "#cc79a7"
@@ -29,8 +29,7 @@ def sampled_classifier(table: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if there is no row.
     """
-    if table.empty:
-        raise ValueError("a figure needs at least one run, got none")
+    check_rows(table)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 4.0), layout="constrained")
         panels = figure.subplots(1, 2)
@@ -92,8 +91,7 @@ def instance_discrimination(table: pd.DataFrame) -> Figure:
     Raises:
         ValueError: if there is no row.
     """
-    if table.empty:
-        raise ValueError("a figure needs at least one run, got none")
+    check_rows(table)
     laws = [law for law in ("uniform", "zipf") if law in set(table["images"])]
     titles = {"uniform": "each image once an epoch", "zipf": "images drawn by Zipf's law"}
     with mpl.rc_context(STYLE):

@@ -4,6 +4,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from isoparam.images.files import load_tensors, save_tensors
 from isoparam.network.mlp import Layers
 
@@ -53,27 +55,21 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
         ValueError: if the file is missing, damaged, or holds another network.
     """
     tensors, metadata = load_tensors(path)
-    layers = []
+    dtype = next((tensor.dtype for tensor in tensors.values()), torch.float32)
+    expected = {}
     for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        weight, bias = (
-            tensors.pop(f"{2 * index}.weight", None),
-            tensors.pop(f"{2 * index}.bias", None),
-        )
-        if (
-            weight is None
-            or bias is None
-            or weight.shape != (fan_out, fan_in)
-            or bias.shape != (fan_out,)
-            or weight.dtype != bias.dtype
-            or not weight.is_floating_point()
-        ):
-            raise ValueError(f"{path} does not hold a perceptron of sizes {sizes}")
-        layers.append((weight.T[None], bias[None, None]))
-    if tensors:
+        expected[f"{2 * index}.weight"] = (fan_out, fan_in), dtype
+        expected[f"{2 * index}.bias"] = (fan_out,), dtype
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    if found != expected or not dtype.is_floating_point:
         raise ValueError(f"{path} does not hold a perceptron of sizes {sizes} alone")
     if set(metadata) != METADATA:
         raise ValueError(
             f"{path} does not hold a perceptron of sizes {sizes} with the metadata "
             f"{', '.join(sorted(METADATA))}, but with {', '.join(sorted(metadata)) or 'none'}"
         )
+    layers = [
+        (tensors[f"{2 * index}.weight"].T[None], tensors[f"{2 * index}.bias"][None, None])
+        for index in range(len(sizes) - 1)
+    ]
     return Perceptron(layers, metadata)

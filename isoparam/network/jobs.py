@@ -65,13 +65,7 @@ def train(
                 {"seed": seed, "sizes": list(sizes)} | data.statistics,
             )
     return [
-        Row(
-            seed,
-            epoch.epoch,
-            epoch.train_loss[replica],
-            epoch.validation_loss[replica],
-            epoch.validation_accuracy[replica],
-        )
-        for replica, seed in enumerate(job.seeds)
-        for epoch in training.history
+        Row(seed, e.epoch, e.train_loss[r], e.validation_loss[r], e.validation_accuracy[r])
+        for r, seed in enumerate(job.seeds)
+        for e in training.history
     ]

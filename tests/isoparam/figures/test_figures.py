@@ -270,7 +270,7 @@ def test_a_figure_leaves_the_style_of_others_alone(name):
     "draw", [lambda: depth_accuracy(table(), BUDGET), lambda: learning_curves({})]
 )
 def test_without_a_model_there_is_no_figure(draw):
-    with pytest.raises(ValueError, match="a figure needs at least one model, got none"):
+    with pytest.raises(ValueError, match="a figure needs at least one row, got none"):
         draw()
 
 
@@ -302,5 +302,5 @@ def test_learning_rates_have_a_panel_for_each_model(models):
 
 
 def test_learning_rates_of_nothing_are_refused():
-    with pytest.raises(ValueError, match="a figure needs at least one model, got none"):
+    with pytest.raises(ValueError, match="a figure needs at least one row, got none"):
         learning_rates(pd.DataFrame())
