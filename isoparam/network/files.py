@@ -56,7 +56,7 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
     """
     tensors, metadata = load_tensors(path)
     dtype = next((tensor.dtype for tensor in tensors.values()), torch.float32)
-    expected = {}
+    expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
     for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         expected[f"{2 * index}.weight"] = (fan_out, fan_in), dtype
         expected[f"{2 * index}.bias"] = (fan_out,), dtype

@@ -30,7 +30,7 @@ def check_classifier(
         )
     B, d = input.shape
     C = len(weight) if weight.dim() else 1
-    expected = {"linear_weight": (weight, (C, d))}
+    expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {"linear_weight": (weight, (C, d))}
     if bias is not None:
         expected["linear_bias"] = bias, (C,)
     if target is not None:

@@ -105,7 +105,7 @@ def sampled_linear_cross_entropy(
         target = torch.where(valid, target, samples.ids[..., 0])
     sampled_offset, target_offset = log_weights(samples, weighting)
     with torch.autocast(input.device.type, enabled=False):
-        loss = SampledCrossEntropy.apply(
+        loss: Tensor = SampledCrossEntropy.apply(
             input,
             linear_weight,
             linear_bias,
@@ -316,7 +316,7 @@ class SampledLinearCrossEntropyLoss(nn.Module):
     def _logits(self, input: Tensor) -> Tensor:  # noqa: A002
         weight, bias = self.linear.weight, self.linear.bias
         check_classifier(input, weight, bias)
-        logits = self.linear(input)  # (B, C)
+        logits: Tensor = self.linear(input)  # (B, C)
         if self.validate and not bool(logits.amax(1).isfinite().all()):
             raise_not_finite(input, weight, bias)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from isoparam.results.statistics import Estimate, estimate, share_of_trials
+from isoparam.results.statistics import Estimate, described, estimate, share_of_trials
 
 FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 
@@ -91,6 +91,22 @@ def test_the_interval_of_a_share_is_that_of_wilson(trials):
         assert standard_error == pytest.approx(stats.binom.std(trials, share) / trials, rel=1e-12)
         assert 0 <= lo <= share + rounding
         assert share - rounding <= hi <= 1
+
+
+def test_an_estimate_is_described_by_names_in_the_order_of_its_parts():
+    values = [0.5, 0.6, 0.9]
+    mean, deviation, lo, hi = estimate(values)
+    assert list(described("loss", values).items()) == [
+        ("loss", mean),
+        ("loss_sd", deviation),
+        ("loss_lo", lo),
+        ("loss_hi", hi),
+    ]
+    assert described("accuracy", values, prefix="val", deviation=False) == {
+        "accuracy": mean,
+        "val_lo": lo,
+        "val_hi": hi,
+    }
 
 
 def test_the_interval_of_a_share_covers_as_often_as_it_says():
