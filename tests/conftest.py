@@ -5,15 +5,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+import browser as browser_
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import processes
 from tools import demo
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +129,25 @@ def run_benchmark(name: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Jobs are done in the process of the test, one after another, which saves seconds."""
+    from isoparam.images.files import load_training_data
+
+    def one_after_another(work: Callable[..., Any], jobs: list[Any], **options: Any) -> list[Any]:
+        results = []
+        for job in jobs:
+            while (result := work(job, options["advance"])) is None:
+                pass
+            results.append(result)
+        return results
+
+    monkeypatch.setattr(processes, "run_all", one_after_another)
+    load_training_data.cache_clear()  # kept by name of the folder, in a process that has one study
+    yield
+    load_training_data.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Project]:
     """The whole study on digits, short, in two copies under different circumstances."""
@@ -164,3 +185,15 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.commit("few")
     project.run("dvc", "repro")
     return project
+
+
+@pytest.fixture(scope="session", params=browser_.FOUND or [None])
+def browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[browser_.Browser]:
+    """Each Chromium of this machine in turn."""
+    if request.param is None:
+        pytest.skip(f"no Chromium is found under the names {', '.join(browser_.NAMES)}")
+    running = browser_.Browser(request.param, tmp_path_factory.mktemp("browser"))
+    yield running
+    running.close()

@@ -1,15 +1,21 @@
-"""A command ends with its parent under DVC, and outlives it elsewhere."""
+"""Commands: help, one sentence for an error, progress; when one ends with its parent."""
 
+import importlib
+import re
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import psutil
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel does this")
+from pipeline import commands
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel does this")
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 
 # Says that it has begun, and ends well when its parent has left.
 COMMAND = f"""
@@ -50,6 +56,7 @@ def start_by_a_shell_that_leaves(folder):
     return psutil.Process(int((folder / "begun").read_text()))
 
 
+@LINUX
 @pytest.mark.usefixtures("by_hand")
 def test_a_command_outlives_the_shell_that_started_it(tmp_path):
     start_by_a_shell_that_leaves(tmp_path)
@@ -57,6 +64,7 @@ def test_a_command_outlives_the_shell_that_started_it(tmp_path):
     wait_for((tmp_path / "done").exists)
 
 
+@LINUX
 @pytest.mark.usefixtures("by_hand")
 def test_a_command_outlives_the_thread_that_started_it(tmp_path):
     started = []
@@ -72,8 +80,90 @@ def test_a_command_outlives_the_thread_that_started_it(tmp_path):
     assert started[0].wait(60) == 0
 
 
+@LINUX
 def test_under_dvc_a_command_ends_with_its_parent(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_STAGE", "train@L3")
     command = start_by_a_shell_that_leaves(tmp_path)
     command.wait(60)
     assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("total", [1, 2, 9, 10, 11, 25, 1_000])
+def test_a_log_gets_a_line_for_each_tenth_at_most(total, capsys, monkeypatch):
+    # A terminal is what rich takes them for.
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    with commands.progress("work", total) as advance:
+        for number in range(1, total + 1):
+            advance(f"item {number}")
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert len(lines) == min(total, 10)
+    assert lines[-1] == f"work {total}/{total} item {total}"
+    assert all(re.fullmatch(rf"work \d+/{total} item \d+", line) for line in lines)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a function as a command; its exit code, its output and its errors."""
+    monkeypatch.setattr(commands, "die_with_parent", lambda: None)
+
+    def command(main: Callable[..., None], *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            commands.run(main)
+        return caught.value.code, *capsys.readouterr()
+
+    return command
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_each_stage_explains_itself(name, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    main = importlib.import_module(f"stages.{name}").main
+    code, out, err = run(main, "--help")
+    plain = re.sub(r"\x1b\[[\d;]*m", "", out)
+    assert (code, err) == (0, "")
+    assert "Usage: " in plain
+    assert main.__doc__.split("\n")[0] in re.sub(r"\s+", " ", plain)
+
+
+@pytest.mark.parametrize(
+    ("error", "printed"),
+    [
+        (ValueError("one fault"), "error: one fault\n"),
+        (ValueError("one fault\nanother"), "error: one fault\nanother\n"),
+        (FileNotFoundError(2, "No such file", "name"), "error: name: No such file\n"),
+    ],
+)
+def test_a_command_prints_the_sentence_and_fails(error, printed, run):
+    def main() -> None:
+        raise error
+
+    assert run(main) == (1, "", printed)
+
+
+def test_a_command_that_ends_well_says_nothing(run):
+    assert run(lambda: None) == (0, "", "")
+
+
+def test_a_mistake_in_the_code_is_not_taken_for_one_of_the_user(monkeypatch):
+    def main() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(commands, "die_with_parent", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(ZeroDivisionError):
+        commands.run(main)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["L1", "--workers", "0"], "--workers"), (["L1", "L2"], "L2"), ([], "NAME"), (["--x"], "--x")],
+)
+def test_arguments_that_are_none_are_refused(arguments, message, run):
+    code, out, err = run(importlib.import_module("stages.train").main, *arguments)
+    assert (code, out) == (2, "")
+    assert message.lower() in err.lower()
+    assert "Traceback" not in err

@@ -1,16 +1,15 @@
-"""Temporary names: two processes may write one file at once, and the dead leave nothing."""
+"""Files are whole or not there, also where two processes write at once or one has died."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 from socket import gethostname
 
+import pandas as pd
 import pytest
+from conftest import ROOT
 
 from pipeline import files
-
-ROOT = Path(__file__).parents[2]
 
 # Begins to write a file and a folder, says so, and waits for a line before it has done.
 WRITER = """
@@ -70,3 +69,108 @@ def test_what_a_dead_process_left_is_removed_by_the_next(writer, tmp_path):
         path.touch()
     write(tmp_path)
     assert content(tmp_path) == {"file": "ours", "folder/file": "ours", elsewhere.name: ""}
+
+
+def everything(folder):
+    """All that is in a folder: the bytes of each file, None for a folder."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+class StopError(Exception):
+    pass
+
+
+def write_and_stop(target, make):
+    with files.replacing(target) as partial:
+        make(partial)
+        raise StopError
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text("new"), lambda path: path.mkdir()])
+@pytest.mark.parametrize("old", ["nothing", "file", "folder"])
+def test_what_is_half_written_vanishes_and_what_was_there_stays(make, old, tmp_path):
+    target = tmp_path / "target"
+    if old == "file":
+        target.write_text("old", encoding="utf-8")
+    elif old == "folder":
+        (target / "inner").mkdir(parents=True)
+    before = everything(tmp_path)
+    with pytest.raises(StopError):
+        write_and_stop(target, make)
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("old", ["nothing", "file", "folder"])
+def test_a_whole_file_takes_the_place_of_what_was_there(old, tmp_path):
+    target = tmp_path / "deep/target"
+    if old == "file":
+        files.write_json(target, {"old": 1})
+    elif old == "folder":
+        (target / "inner").mkdir(parents=True)
+    with files.replacing(target) as partial:
+        partial.write_text("new", encoding="utf-8")
+        assert target.exists() == (old != "nothing")
+    assert target.read_text(encoding="utf-8") == "new"
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_a_whole_folder_takes_the_place_of_another(tmp_path):
+    target = tmp_path / "target"
+    (target / "old").mkdir(parents=True)
+    with files.replacing(target) as partial:
+        (partial / "new").mkdir(parents=True)
+    assert [path.name for path in target.iterdir()] == ["new"]
+
+
+def test_json_with_a_number_that_is_none_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "out.json", {"loss": float("nan")})
+    assert not everything(tmp_path)
+
+
+def test_tables_keep_all_digits_of_their_numbers(tmp_path):
+    table = pd.DataFrame({"a": [0.1 + 0.2, 1 / 3, 5e-324], "b": [None, 1.0, 2.0]})
+    files.write_csv(tmp_path / "table.csv", table)
+    again = files.read_csv(tmp_path / "table.csv", ["a", "b"])
+    pd.testing.assert_frame_equal(again, table, check_exact=True, check_dtype=False)
+
+
+MISSING = "is missing: run `dvc repro`, which makes it"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, MISSING),
+        (b"", "is not valid CSV"),
+        (b"\xff\xfe", "is not UTF-8"),
+        (b'a,b\n1,"2', "is not valid CSV"),
+        (b"a,b\n", "must have rows and the columns a, b, got 0 rows and a, b: run `dvc repro`"),
+        (b"a,c\n1,2\n", "must have rows and the columns a, b, got 1 rows and a, c"),
+    ],
+)
+def test_a_damaged_table_is_refused(tmp_path, content, message):
+    path = tmp_path / "table.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} {message}"):
+        files.read_csv(path, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, MISSING),
+        (b"", r"is not valid JSON \("),
+        (b'{"a": ', r"is not valid JSON \("),
+        (b"[]", r"must hold a mapping, got \[\]"),
+        (b"3", "must hold a mapping, got 3"),
+        (b"\xff\xfe", "is not UTF-8"),
+    ],
+)
+def test_damaged_json_is_refused(tmp_path, content, message):
+    path = tmp_path / "metrics.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} {message}"):
+        files.read_json(path)

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from isoparam.budget import count_parameters, width_for_budget
 from isoparam.images.datasets import SHAPES
+from pipeline import parameters
 from pipeline.schema import LearningRates, Parameters
 from pipeline.schema import validate as validate_any
 
@@ -380,3 +381,39 @@ def test_the_committed_learning_rates_are_those_of_the_models():
         YAML(typ="safe").load(COMMITTED.with_name("learning_rates.yaml")), LearningRates
     )
     assert list(rates.root) == list(committed().models)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"[a", "params.yaml is not valid YAML: while parsing a flow sequence"),
+        (b"a: b: c", "params.yaml is not valid YAML: mapping values are not allowed"),
+        (b"\tseeds: [0]", "params.yaml is not valid YAML: "),
+        (b"seeds: [0]\nseeds: [1]", 'found duplicate key "seeds"'),
+        (b"models: {L1: {depth: 0}, L1: {depth: 0}}", 'found duplicate key "L1"'),
+        (b"seeds: *other", "params.yaml is not valid YAML: found undefined alias"),
+        (b"a: 1\n---\nb: 1", "params.yaml is not valid YAML: expected a single document"),
+        (b"seeds: !!python/object:os.system x", "params.yaml is not valid YAML: "),
+        (b"\xff\xfe\xfa", "params.yaml is not UTF-8 "),
+        (b"", "params.yaml: "),
+        (b"# nothing but a comment", "params.yaml: "),
+        (b"[]", "params.yaml: "),
+        (b"just words", "params.yaml: "),
+        (b"budget: !!int many", "params.yaml "),
+        (b"2001-99-99", "params.yaml "),
+        (b"budget: " + b"9" * 5_000, "params.yaml "),
+    ],
+    ids=lambda value: repr(value[:30]),
+)
+def test_a_file_that_is_no_valid_yaml_is_told_in_one_line(text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parameters.PARAMETERS.write_bytes(text)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        parameters.read_params()
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_parameters_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"params\.yaml is missing: run this from the root"):
+        parameters.read_params()

@@ -21,6 +21,7 @@ import torch
 from conftest import GENUINE, ROOT, SAMPLED_YAML
 from torchvision.datasets import MNIST
 
+from isoparam.images.datasets import DATASETS
 from isoparam.images.mnist import parse_idx
 from stages import download
 
@@ -499,6 +500,14 @@ def test_digits(params: Callable[..., None]) -> None:
         assert len(dataset.data.unique()) == 17
         assert dataset.targets.unique().tolist() == list(range(10))
         assert min(dataset.targets.bincount().tolist()) > count / 20
+
+
+def test_the_numbers_of_test_images_are_those_of_the_files() -> None:
+    header = 8
+    labels = next(file for file in download.FILES if file.name == NAMES[3])
+    digits = download.digits()[NAMES[3]]
+    assert DATASETS["mnist"].test_images == labels.size_bytes - header
+    assert DATASETS["digits"].test_images == len(digits) - header
 
 
 def command(folder: Path) -> list[str]:
