@@ -14,7 +14,7 @@ import pandas as pd
 import typer
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from pipeline import commands, files, parameters, processes, trainings
 
 RESULTS = Path(__file__).parent / "results"
@@ -75,8 +75,8 @@ def main(
     }
     rows: list[dict[str, Any]] = []
     for name in model:
-        shape = parameters.find_model(params.models, name)
-        sizes = layer_sizes(shape.depth, shape.width or 0, *SHAPES[params.data.dataset])
+        network = parameters.find_model(params.models, name)
+        sizes = layer_sizes(network.depth, network.width or 0, *SIZES[params.data.dataset])
         jobs = []
         for recipe in RECIPES[kind]:
             whole = params.train.model_dump() | for_all | recipe

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from isoparam.budget import count_parameters
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.network.recipe import Precision, Recipe
 
 # A model's name becomes a folder and an argument of a command.
@@ -172,7 +172,7 @@ class Parameters(_Section):
     @model_validator(mode="after")
     def _budget_can_be_met(self) -> Self:
         for name, model in self.models.items():
-            smallest = count_parameters(model.depth, 1, *SHAPES[self.data.dataset])
+            smallest = count_parameters(model.depth, 1, *SIZES[self.data.dataset])
             if model.depth and self.budget < smallest:
                 raise ValueError(
                     f"budget {self.budget:,} is below the smallest network of models.{name}: depth "

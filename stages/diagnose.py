@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from isoparam.budget import layer_sizes, parameters_of
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.images.files import load_images
 from isoparam.images.mnist import Images, normalise
 from isoparam.network import bits
@@ -45,7 +45,7 @@ def main() -> None:
     """Write the tables of plots/diagnostics."""
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
-    inputs, classes = SHAPES[params.data.dataset]
+    inputs, classes = SIZES[params.data.dataset]
     train, test = (
         load_images(SPLIT / f"{part}.safetensors", inputs, classes) for part in ("train", "test")
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from isoparam.budget import count_parameters, layer_sizes, width_for_budget
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.images.files import load_images
 from isoparam.images.mnist import normalise
 from isoparam.network import bits
@@ -28,14 +28,14 @@ def main(name: commands.ModelName) -> None:
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
     model = parameters.find_model(params.models, name)
-    inputs, classes = SHAPES[params.data.dataset]
-    shape = model.depth, model.width or 0, inputs, classes
+    inputs, classes = SIZES[params.data.dataset]
+    network = model.depth, model.width or 0, inputs, classes
     images = load_images(TEST, inputs, classes)
     labels = images.labels.long()
     losses, accuracies = [], []
     for seed in params.seeds:
         layers, metadata = load_perceptron(
-            MODELS / name / f"seed-{seed}.safetensors", layer_sizes(*shape)
+            MODELS / name / f"seed-{seed}.safetensors", layer_sizes(*network)
         )
         x = normalise(images.images, metadata["mean"], metadata["deviation"])
         loss, accuracy = evaluate(layers, x, labels)
@@ -43,7 +43,7 @@ def main(name: commands.ModelName) -> None:
         accuracies.append(accuracy.item())
     history = files.read_csv(files.as_recorded(MODELS / name) / "history.csv", HISTORY)
     last = history[history["epoch"] == history["epoch"].max()]
-    count = count_parameters(*shape)
+    count = count_parameters(*network)
     metrics = {
         "depth": model.depth,
         "width": model.width or 0,

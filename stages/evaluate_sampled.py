@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.images.files import load_images
 from isoparam.images.mnist import normalise
 from isoparam.network import bits
@@ -31,8 +31,8 @@ def main() -> None:
     """
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
-    shape = SHAPES[params.data.dataset]
-    images = load_images(TEST, *shape)
+    sizes = SIZES[params.data.dataset]
+    images = load_images(TEST, *sizes)
     labels = images.labels.long()
     inputs: dict[tuple[Any, Any], Tensor] = {}  # by what they are normalised with: one for all
     metrics: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def main() -> None:
         figures: list[tuple[float, ...]] = []
         for seed in params.seeds:
             layers, metadata = load_perceptron(
-                SAMPLED / name / f"seed-{seed}.safetensors", list(shape)
+                SAMPLED / name / f"seed-{seed}.safetensors", list(sizes)
             )
             statistics = metadata["mean"], metadata["deviation"]
             if statistics not in inputs:

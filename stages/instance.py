@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 import typer
 
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.network import bits
 from isoparam.sampled_study.recipes import InstanceRecipe
 from pipeline import commands, files, parameters, processes
@@ -30,7 +30,7 @@ class Job(NamedTuple):
 
     Attributes:
         run: name of the run.
-        shape: pixels of an image, and classes of its labels.
+        sizes: pixels of an image, and classes of its labels.
         views: arguments of `isoparam.sampled_study.views.Views`.
         probe: views to evaluate on.
         held_out: whether on the views to choose by, not on those to report.
@@ -39,7 +39,7 @@ class Job(NamedTuple):
     """
 
     run: str
-    shape: tuple[int, int]
+    sizes: tuple[int, int]
     views: dict[str, Any]
     probe: int
     held_out: bool
@@ -69,7 +69,7 @@ def main(
     """Train all runs on data/split/train.safetensors, into models/instance/history.csv."""
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
-    section, shape = params.instance, SHAPES[params.data.dataset]
+    section, sizes = params.instance, SIZES[params.data.dataset]
     common = section.model_dump(exclude={"seed", "shift", "noise", "views", "runs"})
     recipes = {
         name: InstanceRecipe(**common, **run.model_dump()) for name, run in section.runs.items()
@@ -90,7 +90,7 @@ def main(
     jobs = [
         Job(
             name,
-            shape,
+            sizes,
             views,
             section.views,
             tune,
@@ -130,7 +130,7 @@ def _train(job: Job, report: processes.Report) -> Sequence[tuple[int, float, flo
     from isoparam.sampled_study.views import Views
 
     bits.use_one_thread()
-    views = Views(load_images(TRAIN, *job.shape).images, **job.views)
+    views = Views(load_images(TRAIN, *job.sizes).images, **job.views)
     probe = Probe(views, job.probe, job.recipe.images, seed=job.seed, held_out=job.held_out)
     try:
         return train_instances(

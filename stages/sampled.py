@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 import typer
 
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.network import bits
 from isoparam.sampled_study.recipes import LinearRecipe
 from pipeline import commands, files, parameters, processes
@@ -27,14 +27,14 @@ class Job(NamedTuple):
     Attributes:
         run: name of the run.
         seed: its seed.
-        shape: pixels of an image, and classes.
+        sizes: pixels of an image, and classes.
         recipe: how to train.
         folder: where to write the weights; None to write none.
     """
 
     run: str
     seed: int
-    shape: tuple[int, int]
+    sizes: tuple[int, int]
     recipe: LinearRecipe
     folder: Path | None
 
@@ -53,7 +53,7 @@ def main(
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
     common, seeds = params.sampled.model_dump(exclude={"runs"}), params.seeds
-    shape = SHAPES[params.data.dataset]
+    sizes = SIZES[params.data.dataset]
     recipes = {
         name: LinearRecipe(**common, **run.model_dump())
         for name, run in params.sampled.runs.items()
@@ -63,7 +63,7 @@ def main(
     if tune:
         rates, seeds = RATES, seeds[:1]
         jobs = [
-            Job(name, seeds[0], shape, replace(recipes[name], learning_rate=rate), None)
+            Job(name, seeds[0], sizes, replace(recipes[name], learning_rate=rate), None)
             for name in names
             for rate in rates
         ]
@@ -73,7 +73,7 @@ def main(
     with files.replacing(OUT) as partial:
         for name in names:
             (partial / name).mkdir(parents=True)
-        jobs = [Job(name, seed, shape, recipes[name], partial) for name in names for seed in seeds]
+        jobs = [Job(name, seed, sizes, recipes[name], partial) for name in names for seed in seeds]
         rows = [row for rows in _run(jobs, workers) for row in rows]
         files.write_csv(partial / "history.csv", pd.DataFrame(sorted(rows), columns=COLUMNS))
 
@@ -95,12 +95,12 @@ def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
     from isoparam.sampled_study.linear import train_linear
 
     bits.use_one_thread()
-    data = load_training_data(SPLIT, *job.shape)
+    data = load_training_data(SPLIT, *job.sizes)
     layers, history = train_linear(
         *data.train,
         data.validation,
         job.recipe,
-        classes=job.shape[1],
+        classes=job.sizes[1],
         seed=job.seed,
         on_epoch=lambda epoch: report(f"{job.run} validation accuracy {epoch.accuracy:.4f}"),
     )
@@ -108,7 +108,7 @@ def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
         save_perceptron(
             job.folder / job.run / f"seed-{job.seed}.safetensors",
             layers,
-            {"seed": job.seed, "sizes": list(job.shape)} | data.statistics,
+            {"seed": job.seed, "sizes": list(job.sizes)} | data.statistics,
         )
     return [(job.run, job.seed, *epoch) for epoch in history]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.images.files import save_images
 from isoparam.images.mnist import Images, parse_idx, partition, split
 from pipeline import commands, files, parameters
@@ -17,7 +17,7 @@ OUT = Path("data/split")
 def main() -> None:
     """Split data/raw into data/split/{train,validation,test}.safetensors."""
     params = parameters.read_params()
-    inputs, classes = SHAPES[params.data.dataset]
+    inputs, classes = SIZES[params.data.dataset]
     files.as_recorded(DOWNLOADED)
     train, validation = split(_read_partition("train", inputs, classes))
     parts = {

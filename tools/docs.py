@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from pipeline import files, parameters
 from tools import findings
 
@@ -53,17 +53,17 @@ def fill(text: str) -> str:
 def widths() -> str:
     """The table of widths at the homework's depths, by the formula and as chosen."""
     params = parameters.read_params()
-    shape = SHAPES[params.data.dataset]
+    sizes = SIZES[params.data.dataset]
     lines = [
         "| $L$ | real-valued width | width | parameters | deviation | deviation, % |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for depth in range(1, 9):
-        width = width_for_budget(params.budget, depth, *shape)
-        count = count_parameters(depth, width, *shape)
+        width = width_for_budget(params.budget, depth, *sizes)
+        count = count_parameters(depth, width, *sizes)
         deviation = count - params.budget
         lines.append(
-            f"| {depth} | {ideal_width(params.budget, depth, *shape):.3f} | {width} "
+            f"| {depth} | {ideal_width(params.budget, depth, *sizes):.3f} | {width} "
             f"| {count:,} | {deviation:+,} | {100 * deviation / params.budget:+.2f} |"
         )
     return "\n".join(lines)

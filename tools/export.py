@@ -9,7 +9,7 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.network.files import load_perceptron
 from pipeline import files, parameters
 
@@ -27,9 +27,9 @@ def main(
 ) -> None:
     """Write one replica: `pixels` (N, D), float32 in [0, 255], to `logits` and `probabilities`."""
     params = parameters.read_params()
-    shape = parameters.find_model(params.models, model)
+    network = parameters.find_model(params.models, model)
     seed = params.seeds[0] if seed is None else seed
-    sizes = layer_sizes(shape.depth, shape.width or 0, *SHAPES[params.data.dataset])
+    sizes = layer_sizes(network.depth, network.width or 0, *SIZES[params.data.dataset])
     layers, metadata = load_perceptron(MODELS / model / f"seed-{seed}.safetensors", sizes)
     constants = {
         "mean": np.float32(metadata["mean"]),

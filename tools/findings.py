@@ -5,7 +5,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.results.comparisons import LEVEL
 from pipeline import files, parameters
 
@@ -249,7 +249,7 @@ def chosen_model() -> str:
 def class_names() -> list[str]:
     """What the classes of the data set are called: digits, or letters."""
     dataset = parameters.read_params().data.dataset
-    _, classes = SHAPES[dataset]
+    _, classes = SIZES[dataset]
     letters = dataset == "emnist-letters"
     return list(ascii_lowercase[:classes]) if letters else [str(i) for i in range(classes)]
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.network import bits
 from pipeline import commands, files, parameters
 
@@ -36,9 +36,8 @@ def main(
     """Print the hashes that this machine gives, beside the recorded ones, as JSON."""
     if write:
         params = parameters.read_params()
-        shape = SHAPES[params.data.dataset]
         sizes = {
-            name: layer_sizes(model.depth, model.width or 0, *shape)
+            name: layer_sizes(model.depth, model.width or 0, *SIZES[params.data.dataset])
             for name, model in params.models.items()
         }
     else:

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from isoparam.images.mnist import normalise
 from isoparam.network.files import load_perceptron
 from isoparam.network.mlp import logits
@@ -43,10 +43,10 @@ def main(
         raise ValueError(
             "the digits have 8 by 8 pixels and no known making: predict is for MNIST's"
         )
-    inputs, classes = SHAPES[params.data.dataset]
+    inputs, classes = SIZES[params.data.dataset]
     name = model or findings.chosen_model()
-    shape = parameters.find_model(params.models, name)
-    sizes = layer_sizes(shape.depth, shape.width or 0, inputs, classes)
+    network = parameters.find_model(params.models, name)
+    sizes = layer_sizes(network.depth, network.width or 0, inputs, classes)
     names = findings.class_names()
     images = torch.stack([read(path, isqrt(inputs)).flatten() for path in pictures])  # (N, D)
     found = []

@@ -18,7 +18,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from pipeline import files, parameters
 from tools import docs, findings
 from tools.plots_page import vega
@@ -57,7 +57,7 @@ def render(*, draws: bool) -> str:
         loader=FileSystemLoader(SOURCES), autoescape=True, undefined=StrictUndefined
     )
     params = parameters.read_params()
-    inputs, _ = SHAPES[params.data.dataset]
+    inputs, _ = SIZES[params.data.dataset]
     names = findings.class_names()
     tables = read_tables()
     return environment.get_template("report.html.j2").render(
@@ -147,7 +147,7 @@ def read_networks() -> list[dict[str, Any]]:
         ValueError: if one is damaged.
     """
     params = parameters.read_params()
-    inputs, classes = SHAPES[params.data.dataset]
+    inputs, classes = SIZES[params.data.dataset]
     seed = params.seeds[0]
     paths = {name: MODELS / name / f"seed-{seed}.safetensors" for name in params.models}
     # How the digits of scikit-learn were made of drawings is not known.

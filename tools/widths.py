@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
-from isoparam.images.datasets import SHAPES
+from isoparam.images.datasets import SIZES
 from pipeline import parameters
 
 
@@ -26,20 +26,20 @@ def main(
     """Print the width that meets the budget at each depth of params.yaml."""
     params = parameters.read_params()
     budget = budget or params.budget
-    shape = SHAPES[params.data.dataset]
+    sizes = SIZES[params.data.dataset]
     table = Table("model", "depth", "ideal width", "width", "parameters", "deviation", "now")
     widths = {}
     for name, model in params.models.items():
         if model.depth == 0:
-            count = count_parameters(0, 0, *shape)
+            count = count_parameters(0, 0, *sizes)
             table.add_row(name, "0", "", "", f"{count:,}", f"{count - budget:+,}")
             continue
-        widths[name] = width_for_budget(budget, model.depth, *shape)
-        count = count_parameters(model.depth, widths[name], *shape)
+        widths[name] = width_for_budget(budget, model.depth, *sizes)
+        count = count_parameters(model.depth, widths[name], *sizes)
         table.add_row(
             name,
             str(model.depth),
-            f"{ideal_width(budget, model.depth, *shape):.2f}",
+            f"{ideal_width(budget, model.depth, *sizes):.2f}",
             str(widths[name]),
             f"{count:,}",
             f"{count - budget:+,}",

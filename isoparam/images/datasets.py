@@ -26,5 +26,5 @@ DATASETS = {
     "digits": Dataset(64, 10, 297),
 }
 
-# Features of an image and classes of each data set.
-SHAPES = {name: (known.features, known.classes) for name, known in DATASETS.items()}
+# Features of an image and classes of each data set: the sizes of a network without hidden layer.
+SIZES = {name: (known.features, known.classes) for name, known in DATASETS.items()}

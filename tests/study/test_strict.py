@@ -16,7 +16,7 @@ from conftest import ROOT
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SHAPES
+from isoparam.images import datasets
 from isoparam.network import bits
 from pipeline import files, parameters
 from tools import fingerprint
@@ -178,9 +178,8 @@ def test_the_fingerprint_is_the_recorded_one(environment):
 def test_the_fingerprint_is_of_the_study(monkeypatch):
     monkeypatch.chdir(ROOT)
     params = parameters.read_params()
-    shape = SHAPES[params.data.dataset]
     assert fingerprint.read_record()["sizes"] == {
-        name: layer_sizes(model.depth, model.width or 0, *shape)
+        name: layer_sizes(model.depth, model.width or 0, *datasets.SIZES[params.data.dataset])
         for name, model in params.models.items()
     }
 
