@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from isoparam.budget import count_parameters
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import Dataset, sizes_of
 from isoparam.network.recipe import Precision, Recipe
 
 # A model's name becomes a folder and an argument of a command.
@@ -44,11 +44,30 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Where the images come from."""
+    """Where the images come from, and how one's own are split."""
 
-    dataset: Literal["mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-letters", "digits"]
+    dataset: Literal[
+        "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-letters", "digits", "own"
+    ]
     local: Annotated[str, Field(min_length=1)] | None = None
     mirrors: list[Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]] = []
+    path: Annotated[str, Field(min_length=1)] = "data/own"
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    seed: Seed = 0
+    own: Dataset | None = None
+    names: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _own_data_are_described(self) -> Self:
+        if self.dataset == "own" and (
+            self.own is None or min(self.own) < 1 or len(self.names or []) != self.own.classes
+        ):
+            raise ValueError(
+                "own and names must describe the data: run `python -m tools own PATH`, which "
+                "sets them"
+            )
+        return self
 
 
 class Train(_Section):
@@ -172,11 +191,22 @@ class Parameters(_Section):
     @model_validator(mode="after")
     def _budget_can_be_met(self) -> Self:
         for name, model in self.models.items():
-            smallest = count_parameters(model.depth, 1, *SIZES[self.data.dataset])
+            smallest = count_parameters(model.depth, 1, *sizes_of(self.data.dataset, self.data.own))
             if model.depth and self.budget < smallest:
                 raise ValueError(
                     f"budget {self.budget:,} is below the smallest network of models.{name}: depth "
                     f"{model.depth} at width 1 has {smallest:,} parameters"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_are_other_classes(self) -> Self:
+        _, classes = sizes_of(self.data.dataset, self.data.own)
+        for name, run in self.sampled.runs.items():
+            if (run.samples or 0) >= classes:
+                raise ValueError(
+                    f"sampled.runs.{name} samples {run.samples} other classes, and there are "
+                    f"{classes - 1}: remove it or lower its samples"
                 )
         return self
 

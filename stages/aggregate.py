@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from isoparam.images.datasets import DATASETS
+from isoparam.images.datasets import dataset_of
 from isoparam.results.comparisons import LEVEL, compare_pairs, compare_pooled, trend
 from isoparam.results.statistics import share_of_trials
 from pipeline import commands, files, parameters
@@ -37,7 +37,7 @@ def main() -> None:
     params = parameters.read_params()
     metrics = {name: _read(name) for name in params.models}
     metrics = dict(sorted(metrics.items(), key=lambda item: (item[1]["depth"], item[1]["width"])))
-    comparisons = compare(metrics, DATASETS[params.data.dataset].test_images)
+    comparisons = compare(metrics, dataset_of(params.data.dataset, params.data.own).test_images)
     table = pd.DataFrame(
         {"model": name}
         | {column: values[key] for column, key in COLUMNS.items()}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from isoparam.budget import layer_sizes, parameters_of
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.images.files import load_images
 from isoparam.images.mnist import Images, normalise
 from isoparam.network import bits
@@ -45,7 +45,7 @@ def main() -> None:
     """Write the tables of plots/diagnostics."""
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
-    inputs, classes = SIZES[params.data.dataset]
+    inputs, classes = sizes_of(params.data.dataset, params.data.own)
     train, test = (
         load_images(SPLIT / f"{part}.safetensors", inputs, classes) for part in ("train", "test")
     )
@@ -151,7 +151,7 @@ def _look(state: str, layers: Layers, x: Tensor, labels: Tensor) -> pd.DataFrame
 
 
 def _describe(test: Images, by_image: Tensor, chosen: Tensor) -> pd.DataFrame:
-    """What the networks say of the chosen images, and their pixels, two hexadecimal digits each."""
+    """What the networks say of the chosen images, and pixels, two hexadecimal digits each."""
     labels, said = test.labels[chosen].long(), by_image[chosen]
     networks = said.sum(1)
     return pd.DataFrame(
@@ -162,7 +162,10 @@ def _describe(test: Images, by_image: Tensor, chosen: Tensor) -> pd.DataFrame:
             "votes": said.amax(1).tolist(),
             "wrong": (networks - said.gather(1, labels[:, None])[:, 0]).tolist(),
             "networks": networks.tolist(),
-            "pixels": [bytes(pixels).hex() for pixels in test.images[chosen].tolist()],
+            "pixels": [
+                "" if test.images.is_floating_point() else bytes(pixels).hex()
+                for pixels in test.images[chosen].tolist()
+            ],
         }
     )
 

@@ -80,8 +80,8 @@ def main() -> None:
 
     For mnist and fashion-mnist each file comes from the first source that has it whole: the folder
     in the variable ISOPARAM_DATA, data.local, then data.mirrors, or for fashion-mnist a package of
-    Debian's and its makers' address. For digits nothing is downloaded. For the others torchvision
-    downloads what is in neither folder, from its own addresses.
+    Debian's and its makers' address. For digits nothing is downloaded; of own data, data.path is
+    copied. For the others torchvision downloads what is in neither folder, from its own addresses.
     """
     params = parameters.read_params()
     data = params.data
@@ -94,12 +94,29 @@ def main() -> None:
         contents = from_sources(fashion, [*folders, *FASHION_SOURCES])
     elif data.dataset == "digits":
         contents = digits()
+    elif data.dataset == "own":
+        copy_own(files.from_root(Path(data.path)))
+        return
     else:
         contents = from_torchvision(data.dataset, folders)
     with files.replacing(RAW) as folder:
         (folder / "MNIST" / "raw").mkdir(parents=True)
         for name, content in contents.items():
             (folder / "MNIST" / "raw" / name).write_bytes(content)
+
+
+def copy_own(source: Path) -> None:
+    """Copy an .npz file, or a folder, as data/raw/own.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    if not source.exists():
+        raise ValueError(f"data.path is {source}, and there is no such file or folder")
+    with files.replacing(RAW) as folder:
+        folder.mkdir()
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        copy(source, folder / "own")
 
 
 def from_sources(wanted: Sequence[File], sources: Sequence[str]) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from isoparam.budget import count_parameters, layer_sizes, width_for_budget
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.images.files import load_images
 from isoparam.images.mnist import normalise
 from isoparam.network import bits
@@ -28,7 +28,7 @@ def main(name: commands.ModelName) -> None:
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
     model = parameters.find_model(params.models, name)
-    inputs, classes = SIZES[params.data.dataset]
+    inputs, classes = sizes_of(params.data.dataset, params.data.own)
     network = model.depth, model.width or 0, inputs, classes
     images = load_images(TEST, inputs, classes)
     labels = images.labels.long()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.images.files import load_images
 from isoparam.images.mnist import normalise
 from isoparam.network import bits
@@ -31,10 +31,10 @@ def main() -> None:
     """
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
-    sizes = SIZES[params.data.dataset]
+    sizes = sizes_of(params.data.dataset, params.data.own)
     images = load_images(TEST, *sizes)
     labels = images.labels.long()
-    inputs: dict[tuple[Any, Any], Tensor] = {}  # by what they are normalised with: one for all
+    inputs: dict[str, Tensor] = {}  # by what they are normalised with: one for all
     metrics: dict[str, Any] = {}
     for name, run in params.sampled.runs.items():
         figures: list[tuple[float, ...]] = []
@@ -43,9 +43,10 @@ def main() -> None:
                 SAMPLED / name / f"seed-{seed}.safetensors", list(sizes)
             )
             statistics = metadata["mean"], metadata["deviation"]
-            if statistics not in inputs:
-                inputs[statistics] = normalise(images.images, *statistics)
-            result = evaluate(layers, inputs[statistics], labels)
+            key = str(statistics)
+            if key not in inputs:
+                inputs[key] = normalise(images.images, *statistics)
+            result = evaluate(layers, inputs[key], labels)
             figures.append(tuple(value.item() for value in result))
         losses, accuracies = (list(column) for column in zip(*figures, strict=True))
         metrics[name] = {

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 import typer
 
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
 from isoparam.sampled_study.recipes import InstanceRecipe
 from pipeline import commands, files, parameters, processes
@@ -69,7 +69,7 @@ def main(
     """Train all runs on data/split/train.safetensors, into models/instance/history.csv."""
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
-    section, sizes = params.instance, SIZES[params.data.dataset]
+    section, sizes = params.instance, sizes_of(params.data.dataset, params.data.own)
     common = section.model_dump(exclude={"seed", "shift", "noise", "views", "runs"})
     recipes = {
         name: InstanceRecipe(**common, **run.model_dump()) for name, run in section.runs.items()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from isoparam.figures.depth import png
 from isoparam.figures.diagnostics import by_layer, calibration, confusion, hard_digits
-from pipeline import commands, files
+from pipeline import commands, files, parameters
 
 OUT = Path("plots")
 TABLES = OUT / "diagnostics"
@@ -29,15 +29,17 @@ COLUMNS = {
 
 def main() -> None:
     """Draw plots/{confusion,calibration,gradient_norms,hard_digits}.png."""
+    params = parameters.read_params()
+    names = params.data.names if params.data.dataset == "own" else None
     tables = {
         name: files.read_csv(TABLES / f"{name}.csv", columns) for name, columns in COLUMNS.items()
     }
     summary = tables["summary"]
     figures = {
-        "confusion": confusion(tables["confusion"], summary),
+        "confusion": confusion(tables["confusion"], summary, names),
         "calibration": calibration(tables["calibration"], summary),
         "gradient_norms": by_layer(tables["layers"], summary),
-        "hard_digits": hard_digits(tables["hard_digits"]),
+        "hard_digits": hard_digits(tables["hard_digits"], names),
     }
     for name, figure in figures.items():
         with files.replacing(OUT / f"{name}.png") as partial:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 import typer
 
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
 from isoparam.sampled_study.recipes import LinearRecipe
 from pipeline import commands, files, parameters, processes
@@ -53,7 +53,7 @@ def main(
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
     common, seeds = params.sampled.model_dump(exclude={"runs"}), params.seeds
-    sizes = SIZES[params.data.dataset]
+    sizes = sizes_of(params.data.dataset, params.data.own)
     recipes = {
         name: LinearRecipe(**common, **run.model_dump())
         for name, run in params.sampled.runs.items()

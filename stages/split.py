@@ -4,9 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.images.files import save_images
 from isoparam.images.mnist import Images, parse_idx, partition, split
+from isoparam.images.own import describe, read_own, split_own
 from pipeline import commands, files, parameters
 
 DOWNLOADED = Path("data/raw")
@@ -17,14 +18,23 @@ OUT = Path("data/split")
 def main() -> None:
     """Split data/raw into data/split/{train,validation,test}.safetensors."""
     params = parameters.read_params()
-    inputs, classes = SIZES[params.data.dataset]
     files.as_recorded(DOWNLOADED)
-    train, validation = split(_read_partition("train", inputs, classes))
-    parts = {
-        "train": train,
-        "validation": validation,
-        "test": _read_partition("t10k", inputs, classes),
-    }
+    if params.data.dataset == "own":
+        own, shares = read_own(DOWNLOADED / "own"), (params.data.validation, params.data.test)
+        parts = split_own(own, *shares, seed=params.data.seed)
+        if describe(own, parts) != params.data.own:
+            raise ValueError(
+                f"the data are {describe(own, parts)}, params.yaml says {params.data.own}: "
+                "run `python -m tools own PATH`"
+            )
+    else:
+        inputs, classes = sizes_of(params.data.dataset, params.data.own)
+        train, validation = split(_read_partition("train", inputs, classes))
+        parts = {
+            "train": train,
+            "validation": validation,
+            "test": _read_partition("t10k", inputs, classes),
+        }
     for name, part in parts.items():
         with files.replacing(OUT / f"{name}.safetensors") as partial:
             save_images(partial, part)

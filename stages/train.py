@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
 from isoparam.network.recipe import jobs_of
 from pipeline import commands, files, parameters, processes, trainings
@@ -23,7 +23,9 @@ def main(
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
     model = parameters.find_model(params.models, name)
-    sizes = layer_sizes(model.depth, model.width or 0, *SIZES[params.data.dataset])
+    sizes = layer_sizes(
+        model.depth, model.width or 0, *sizes_of(params.data.dataset, params.data.own)
+    )
     recipe = params.train.recipe(sizes, parameters.learning_rate_of(name))
     with files.replacing(OUT / name) as partial:
         partial.mkdir()

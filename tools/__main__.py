@@ -11,6 +11,7 @@ NAMES = (
     "demo",
     "docs",
     "export",
+    "own",
     "plot-budgets",
     "plots-page",
     "predict",

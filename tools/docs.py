@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from pipeline import files, parameters
 from tools import findings
 
@@ -53,7 +53,7 @@ def fill(text: str) -> str:
 def widths() -> str:
     """The table of widths at the homework's depths, by the formula and as chosen."""
     params = parameters.read_params()
-    sizes = SIZES[params.data.dataset]
+    sizes = sizes_of(params.data.dataset, params.data.own)
     lines = [
         "| $L$ | real-valued width | width | parameters | deviation | deviation, % |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",

@@ -9,7 +9,7 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.network.files import load_perceptron
 from pipeline import files, parameters
 
@@ -29,7 +29,9 @@ def main(
     params = parameters.read_params()
     network = parameters.find_model(params.models, model)
     seed = params.seeds[0] if seed is None else seed
-    sizes = layer_sizes(network.depth, network.width or 0, *SIZES[params.data.dataset])
+    sizes = layer_sizes(
+        network.depth, network.width or 0, *sizes_of(params.data.dataset, params.data.own)
+    )
     layers, metadata = load_perceptron(MODELS / model / f"seed-{seed}.safetensors", sizes)
     constants = {
         "mean": np.float32(metadata["mean"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.results.comparisons import LEVEL
 from pipeline import files, parameters
 
@@ -247,10 +247,12 @@ def chosen_model() -> str:
 
 
 def class_names() -> list[str]:
-    """What the classes of the data set are called: digits, or letters."""
-    dataset = parameters.read_params().data.dataset
-    _, classes = SIZES[dataset]
-    letters = dataset == "emnist-letters"
+    """What the classes of the data set are called: digits, letters, or as one's own data say."""
+    data = parameters.read_params().data
+    if data.dataset == "own":
+        return list(data.names or [])
+    _, classes = sizes_of(data.dataset, data.own)
+    letters = data.dataset == "emnist-letters"
     return list(ascii_lowercase[:classes]) if letters else [str(i) for i in range(classes)]
 
 

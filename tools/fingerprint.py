@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
 from pipeline import commands, files, parameters
 
@@ -37,7 +37,9 @@ def main(
     if write:
         params = parameters.read_params()
         sizes = {
-            name: layer_sizes(model.depth, model.width or 0, *SIZES[params.data.dataset])
+            name: layer_sizes(
+                model.depth, model.width or 0, *sizes_of(params.data.dataset, params.data.own)
+            )
             for name, model in params.models.items()
         }
     else:

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.images.mnist import normalise
 from isoparam.network.files import load_perceptron
 from isoparam.network.mlp import logits
@@ -39,11 +39,13 @@ def main(
     model is the one that validation chose, if none is named.
     """
     params = parameters.read_params()
+    if params.data.dataset == "own":
+        raise ValueError("predict reads pictures of digits: your own networks are for `export`")
     if params.data.dataset == "digits":
         raise ValueError(
             "the digits have 8 by 8 pixels and no known making: predict is for MNIST's"
         )
-    inputs, classes = SIZES[params.data.dataset]
+    inputs, classes = sizes_of(params.data.dataset, params.data.own)
     name = model or findings.chosen_model()
     network = parameters.find_model(params.models, name)
     sizes = layer_sizes(network.depth, network.width or 0, inputs, classes)

@@ -18,7 +18,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from isoparam.budget import layer_sizes
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from pipeline import files, parameters
 from tools import docs, findings
 from tools.plots_page import vega
@@ -28,6 +28,8 @@ FOLDER = Path("report")
 SOURCES = Path(__file__).parent / "page"
 PLOTS = Path("plots")
 MODELS = Path("models/depths")
+# How their pictures could be made of a drawing is not known.
+NO_DRAWINGS = {"digits", "own"}
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def main() -> None:
     with files.replacing(FOLDER / "index.html") as partial:
         partial.write_text(page, encoding="utf-8")
     print(f"The page is {FOLDER / 'index.html'}.")
-    if not networks and parameters.read_params().data.dataset != "digits":
+    if not networks and parameters.read_params().data.dataset not in NO_DRAWINGS:
         print("To draw digits on it, train the networks with `dvc repro` and make the page again.")
 
 
@@ -57,7 +59,7 @@ def render(*, draws: bool) -> str:
         loader=FileSystemLoader(SOURCES), autoescape=True, undefined=StrictUndefined
     )
     params = parameters.read_params()
-    inputs, _ = SIZES[params.data.dataset]
+    inputs, _ = sizes_of(params.data.dataset, params.data.own)
     names = findings.class_names()
     tables = read_tables()
     return environment.get_template("report.html.j2").render(
@@ -135,7 +137,12 @@ def hard_digits() -> list[dict[str, Any]]:
     columns = ("index", "label", "predicted", "votes", "wrong", "networks", "pixels")
     table = files.read_csv(PLOTS / "diagnostics/hard_digits.csv", columns)
     return [
-        row | {"image": f"data:image/png;base64,{_png(row['pixels'])}"}
+        row
+        | {
+            "image": f"data:image/png;base64,{_png(row['pixels'])}"
+            if isinstance(row["pixels"], str)
+            else None
+        }
         for row in table.to_dict("records")
     ]
 
@@ -147,11 +154,10 @@ def read_networks() -> list[dict[str, Any]]:
         ValueError: if one is damaged.
     """
     params = parameters.read_params()
-    inputs, classes = SIZES[params.data.dataset]
+    inputs, classes = sizes_of(params.data.dataset, params.data.own)
     seed = params.seeds[0]
     paths = {name: MODELS / name / f"seed-{seed}.safetensors" for name in params.models}
-    # How the digits of scikit-learn were made of drawings is not known.
-    if params.data.dataset == "digits" or not any(path.exists() for path in paths.values()):
+    if params.data.dataset in NO_DRAWINGS or not any(path.exists() for path in paths.values()):
         return []
     from isoparam.network.files import load_perceptron
 

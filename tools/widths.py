@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from pipeline import parameters
 
 
@@ -26,7 +26,7 @@ def main(
     """Print the width that meets the budget at each depth of params.yaml."""
     params = parameters.read_params()
     budget = budget or params.budget
-    sizes = SIZES[params.data.dataset]
+    sizes = sizes_of(params.data.dataset, params.data.own)
     table = Table("model", "depth", "ideal width", "width", "parameters", "deviation", "now")
     widths = {}
     for name, model in params.models.items():

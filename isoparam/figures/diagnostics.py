@@ -24,6 +24,9 @@ from isoparam.figures.depth import (
 # Hard digits of a page.
 DIGITS_PER_ROW, MOST_DIGITS = 10, 60
 
+# Classes that are named along an axis.
+MOST_TICKS = 40
+
 # Of fewer predictions than these an accuracy says little.
 LEAST_PREDICTIONS = 20
 
@@ -31,13 +34,14 @@ LEAST_PREDICTIONS = 20
 LEAST_NORM = 1e-12
 
 
-def confusion(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
+def confusion(table: pd.DataFrame, summary: pd.DataFrame, names: list[str] | None = None) -> Figure:
     """Which digits are taken for which, a panel for each model; right answers are left out.
 
     Args:
         table: the columns model, label and one for each class, "0", "1", ...: the images of the
             label that are taken for that class, the mean over seeds.
         summary: the columns model, seeds and test_images, a row for each model.
+        names: of the classes, where they are no digits.
 
     Returns:
         The figure.
@@ -71,16 +75,20 @@ def confusion(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
                     fontsize=6.5,
                     color="white" if value > 0.35 * most else INK,
                 )
-            axes.set_xticks(range(classes))
-            axes.set_yticks(range(classes))
+            ticks = range(0, classes, ceil(classes / MOST_TICKS))
+            labels = names and [names[tick] for tick in ticks]
+            axes.set_xticks(ticks, labels)
+            axes.set_yticks(ticks, labels)
             axes.tick_params(length=0, labelsize=7)
+            axes.tick_params("x", labelrotation=90 if names else 0)
             axes.set_title(f"{name}: {counts.sum():.0f} errors", loc="left")
-        figure.supxlabel("predicted digit", fontsize=9)
-        figure.supylabel("true digit", fontsize=9)
+        noun, nouns = ("class", "classes") if names else ("digit", "digits")
+        figure.supxlabel(f"predicted {noun}", fontsize=9)
+        figure.supylabel(f"true {noun}", fontsize=9)
         first = summary.iloc[0]
         add_title(
             figure,
-            "Which digits are taken for which",
+            f"Which {nouns} are taken for which",
             f"errors among {first['test_images']:,} test images, {_over(first['seeds'])}; "
             "cells below 0.5 have no number",
         )
@@ -205,13 +213,14 @@ def by_layer(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         return figure
 
 
-def hard_digits(table: pd.DataFrame) -> Figure:
+def hard_digits(table: pd.DataFrame, names: list[str] | None = None) -> Figure:
     """The images that the most networks get wrong, in the order of the table.
 
     Args:
         table: the columns label, predicted, votes (networks that say `predicted`), wrong (networks
             that do not say `label`), networks, and pixels (two hexadecimal digits each, of a
-            square image), largest loss first.
+            square image; NaN where the data are no pictures), largest loss first.
+        names: of the classes, where they are no digits.
 
     Returns:
         The figure, with as many of them as fit on a page.
@@ -228,10 +237,15 @@ def hard_digits(table: pd.DataFrame) -> Figure:
         for axes in panels:
             axes.set_axis_off()
         for axes, row in zip(panels, shown.itertuples(), strict=False):
-            pixels = np.frombuffer(bytes.fromhex(row.pixels), dtype=np.uint8)
-            side = isqrt(len(pixels))
-            axes.imshow(pixels.reshape(side, side), cmap="gray_r", vmin=0)
-            axes.set_title(f"{row.label} → {row.predicted}", fontsize=9, pad=2)
+            if isinstance(row.pixels, str):
+                pixels = np.frombuffer(bytes.fromhex(row.pixels), dtype=np.uint8)
+                side = isqrt(len(pixels))
+                axes.imshow(pixels.reshape(side, side), cmap="gray_r", vmin=0)
+            if names:
+                said = f"{names[row.label]}\n→ {names[row.predicted]}"
+            else:
+                said = f"{row.label} → {row.predicted}"
+            axes.set_title(said, fontsize=7 if names else 9, pad=2)
             axes.text(
                 0.5,
                 -0.02,
@@ -242,15 +256,17 @@ def hard_digits(table: pd.DataFrame) -> Figure:
                 fontsize=7.5,
                 color=MUTED,
             )
-        first = table.iloc[0]
+        first = table.astype(object).iloc[0]  # which keeps whole numbers whole
         wrong = "all" if first["wrong"] == first["networks"] else f"{first['wrong']} of"
         count = f"{len(table)} test images" if len(table) > 1 else "1 test image"
         add_title(
             figure,
             f"{count} that {wrong} {first['networks']} networks get wrong",
-            "above: true digit → what most networks say; below: how many say that"
+            f"above: true {'class' if names else 'digit'} → what most networks say; "
+            "below: how many say that"
             + (f"; the {len(shown)} of the largest loss" if len(shown) < len(table) else "")
-            + "; largest loss first",
+            + "; largest loss first"
+            + ("" if isinstance(first["pixels"], str) else "; the data are no pictures to show"),
         )
         return figure
 

@@ -26,5 +26,24 @@ DATASETS = {
     "digits": Dataset(64, 10, 297),
 }
 
-# Features of an image and classes of each data set: the sizes of a network without hidden layer.
+# Features of an image and classes of each data set.
 SIZES = {name: (known.features, known.classes) for name, known in DATASETS.items()}
+
+
+def dataset_of(name: str, own: Dataset | None) -> Dataset:
+    """What is known of a data set.
+
+    Args:
+        name: of DATASETS, or "own".
+        own: what is known of one's own data; not read for the others.
+
+    Example:
+        >>> dataset_of("own", Dataset(features=30, classes=2, test_images=85)).classes
+        2
+    """
+    return own if name == "own" and own else DATASETS[name]
+
+
+def sizes_of(name: str, own: Dataset | None) -> tuple[int, int]:
+    """Features and classes of a data set; the arguments are those of `dataset_of`."""
+    return dataset_of(name, own)[:2]

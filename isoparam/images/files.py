@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from isoparam.images.mnist import Images, normalise, pixel_statistics
+from isoparam.images.mnist import Images, Statistic, normalise, pixel_statistics
 
 # One key for all metadata: safetensors writes several keys in an order that varies.
 _METADATA_KEY = "isoparam"
@@ -72,7 +72,7 @@ def load_images(path: Path, inputs: int, classes: int) -> Images:
         classes: number of classes.
 
     Returns:
-        The images, (N, inputs), and their labels, (N,), uint8.
+        The images, (N, inputs), and their labels, (N,).
 
     Raises:
         ValueError: if the file is missing, damaged, or holds something else.
@@ -86,10 +86,14 @@ def load_images(path: Path, inputs: int, classes: int) -> Images:
             f"{path} must hold images of {inputs} pixels, one for each label, "
             f"got {tuple(images.images.shape)} and {len(images.labels)} labels"
         )
-    if images.labels.ndim != 1 or any(tensor.dtype != torch.uint8 for tensor in images):
+    if (
+        images.labels.ndim != 1
+        or images.images.dtype not in (torch.uint8, torch.float32)
+        or images.labels.dtype not in (torch.uint8, torch.int32)
+    ):
         raise ValueError(
-            f"{path} must hold bytes, got images of {images.images.dtype} and labels of "
-            f"{images.labels.dtype} and shape {tuple(images.labels.shape)}"
+            f"{path} must hold bytes, or features of float32, got images of {images.images.dtype} "
+            f"and labels of {images.labels.dtype} and shape {tuple(images.labels.shape)}"
         )
     if int(images.labels.max()) >= classes:
         raise ValueError(
@@ -104,12 +108,12 @@ class TrainingData(NamedTuple):
     Attributes:
         train: normalised images (N, D), float32, and labels (N,), int64.
         validation: likewise, by the training set's mean and deviation.
-        statistics: mean and deviation of the training set's pixels.
+        statistics: mean and deviation of the training set's pixels, or of each feature.
     """
 
     train: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
-    statistics: dict[str, float]
+    statistics: dict[str, Statistic]
 
 
 @cache

@@ -9,13 +9,16 @@ from torch import Tensor
 # The homework's seed.
 SPLIT_SEED = 0
 
+# Of all pixels, or of each feature.
+Statistic = float | list[float]
+
 
 class Images(NamedTuple):
     """Images of one partition.
 
     Attributes:
-        images: (N, D), uint8.
-        labels: (N,), uint8.
+        images: (N, D), uint8; of one's own data that are no pictures, float32.
+        labels: (N,), uint8; int32 where there are more than 256 classes.
     """
 
     images: Tensor
@@ -117,22 +120,28 @@ def split(images: Images) -> tuple[Images, Images]:
     return train, validation
 
 
-def pixel_statistics(images: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of all pixels.
+def pixel_statistics(images: Tensor) -> tuple[Statistic, Statistic]:
+    """Mean and standard deviation of all pixels, or of each feature.
 
     Args:
-        images: (N, D), uint8: the training set.
+        images: (N, D), the training set: uint8 for pixels, or float32 for features.
 
     Returns:
-        The two, in the pixels' unit, from 0 to 255; the deviation is more than 0.
+        The two, in the pixels' unit, from 0 to 255, or for features a list each; a deviation is
+        more than 0, and 1 for a feature that does not vary.
 
     Raises:
-        ValueError: if there is no image, or all pixels are equal.
+        ValueError: if there is no image, or nothing varies.
 
     Example:
         >>> pixel_statistics(torch.tensor([[0, 2]], dtype=torch.uint8))
         (1.0, 1.0)
     """
+    if images.is_floating_point() and len(images):
+        deviations, means = torch.std_mean(images.double(), 0, correction=0)
+        if not deviations.any():
+            raise ValueError("the examples of the training set are all equal")
+        return means.tolist(), deviations.masked_fill(deviations == 0, 1).tolist()
     # Whole-number sums are exact: the result does not depend on the order of summation.
     counts = torch.bincount(images.flatten(), minlength=256)
     values = torch.arange(256)
@@ -146,11 +155,11 @@ def pixel_statistics(images: Tensor) -> tuple[float, float]:
     return mean, variance**0.5
 
 
-def normalise(images: Tensor, mean: float, deviation: float) -> Tensor:
-    """Scale pixels to mean 0 and standard deviation 1 over the training set.
+def normalise(images: Tensor, mean: Statistic, deviation: Statistic) -> Tensor:
+    """Scale pixels or features to mean 0 and standard deviation 1 over the training set.
 
     Args:
-        images: (N, D), uint8.
+        images: (N, D), uint8 or float32.
         mean: as of `pixel_statistics` of the training set.
         deviation: likewise.
 
@@ -161,4 +170,6 @@ def normalise(images: Tensor, mean: float, deviation: float) -> Tensor:
         >>> normalise(torch.tensor([[0, 2]], dtype=torch.uint8), 1.0, 1.0)
         tensor([[-1.,  1.]])
     """
+    if isinstance(mean, list):
+        mean, deviation = torch.tensor(mean), torch.tensor(deviation)
     return images.to(torch.float32, copy=True).sub_(mean).div_(deviation)

@@ -15,7 +15,8 @@ class Views:
     view = (shifted image - mean) / deviation + noise * N(0, 1) for each pixel
 
     Args:
-        images: (N, D), uint8, square images with D a square number, background 0.
+        images: (N, D), uint8, square images with D a square number, background 0; or features,
+            float32, which are not shifted.
         shift: greatest shift in pixels along each axis, both ways; all shifts are equally likely.
             More than an eighth of the side counts as that much.
         noise: standard deviation of the noise, in standard deviations of the images' pixels.
@@ -31,17 +32,19 @@ class Views:
 
     def __init__(self, images: Tensor, *, shift: int, noise: float) -> None:
         """Surround the images with background."""
-        side = isqrt(images.shape[1])
-        if side * side != images.shape[1]:
-            raise ValueError(f"images must be square, got {images.shape[1]} pixels")
         self.inputs = images.shape[1]
+        side = isqrt(self.inputs)
+        height, width, shift = side, side, min(shift, side // 8)
+        if images.is_floating_point():
+            height, width, shift = 1, self.inputs, 0
+        if height * width != self.inputs:
+            raise ValueError(f"images must be square, got {self.inputs} pixels")
         self._statistics = pixel_statistics(images)
-        shift = min(shift, side // 8)
         self._shift, self._noise = shift, noise
-        self._width = side + 2 * shift
-        padded = F.pad(images.view(-1, side, side), [shift] * 4)
+        self._width = width + 2 * shift
+        padded = F.pad(images.view(-1, height, width), [shift] * 4)
         self._padded = padded.flatten(1)  # (N, (side + 2 shift)^2)
-        rows, columns = torch.arange(side)[:, None], torch.arange(side)
+        rows, columns = torch.arange(height)[:, None], torch.arange(width)
         self._window = (rows * self._width + columns).flatten()  # (D,)
 
     def __len__(self) -> int:
