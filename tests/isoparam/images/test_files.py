@@ -156,7 +156,7 @@ def test_damage_is_told_with_a_way_out(written):
             "",
         ),
         pytest.param(
-            BOTH | {"images": torch.zeros(5, 6)},
+            BOTH | {"images": torch.zeros(5, 6).double()},
             "",
         ),
         pytest.param(
