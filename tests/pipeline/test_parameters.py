@@ -23,7 +23,17 @@ COMMITTED = ROOT / "params.yaml"
 JARGON = ("For further information", "Value error", "pydantic", "[type=", "validation error")
 
 STUDY = {
-    "data": {"dataset": "digits", "local": "somewhere", "mirrors": ["https://example.org/mnist/"]},
+    "data": {
+        "dataset": "digits",
+        "local": "somewhere",
+        "mirrors": ["https://example.org/mnist/"],
+        "path": "mine.npz",
+        "validation": 0.2,
+        "test": 0.1,
+        "seed": 1,
+        "own": None,
+        "names": None,
+    },
     "budget": 9610,
     "seeds": [0, 1],
     "train": {
@@ -197,9 +207,9 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("tuning", "hidden", 0))
             for path in REAL
             for value in ("0.1", "", True, False, None, [0.1], float("nan"), float("inf"))
         ),
-        (("data", "dataset"), "cifar", "'emnist-letters' or 'digits', got 'cifar'"),
-        (("data", "dataset"), 1, "'emnist-letters' or 'digits', got 1"),
-        (("data", "dataset"), None, "'emnist-letters' or 'digits', got None"),
+        (("data", "dataset"), "cifar", "'digits' or 'own', got 'cifar'"),
+        (("data", "dataset"), 1, "'digits' or 'own', got 1"),
+        (("data", "dataset"), None, "'digits' or 'own', got None"),
         (("data", "local"), 3, "string, got 3"),
         (("data", "local"), "", "got ''"),
         (("data", "mirrors"), "https://example.org/", "list, got 'https://example.org/'"),
