@@ -32,8 +32,12 @@ from torch import Tensor, nn
 from benchmarks import timing
 from benchmarks.timing import RESULTS, Step, Timer
 from isoparam.network.products import product
-from isoparam.sampled_softmax.loss import descend, sampled_linear_cross_entropy
-from isoparam.sampled_softmax.samplers import UniformSampler
+from isoparam.sampled_softmax import (
+    UniformSampler,
+    descend,
+    keep_freed_blocks,
+    sampled_linear_cross_entropy,
+)
 
 OURS, FLOOR, FULL, TENSORFLOW = "isoparam", "floor", "full cross-entropy", "TensorFlow"
 LEARNING_RATE = 1e-3
@@ -353,6 +357,7 @@ def main(
             raise typer.BadParameter(f"rivals must be among {list(CONTESTANTS)}, got {unknown}")
         names = [name for name in CONTESTANTS if name in {OURS, *rivals}]
     torch.set_num_threads(threads)
+    keep_freed_blocks()
     generator = torch.Generator(device).manual_seed(0)
     tables, loads = [], []
     for C in sorted(classes):

@@ -1,16 +1,16 @@
 """Records what TensorFlow's sampled softmax computes, as an outside oracle for the tests.
 
-python benchmarks/tensorflow_fixture.py tests/fixtures/tensorflow_sampled_softmax.json
+python -m benchmarks.tensorflow_fixture
 """
 
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+OUT = Path("tests/isoparam/sampled_softmax/fixtures/tensorflow_sampled_softmax.json")
 B, C, d = 3, 6, 2
 SAMPLERS = {
     "uniform": (tf.random.uniform_candidate_sampler, lambda _: np.full(C, 1 / C)),
@@ -65,7 +65,7 @@ def outputs(problem: dict, ids: np.ndarray, counts: tuple, remove_hits: bool) ->
     return {name: numbers(tensor.numpy()) for name, tensor in zip(names, tensors, strict=True)}
 
 
-def main(path: str) -> None:
+def main() -> None:
     """Write the fixture."""
     rng = np.random.default_rng(0)
     problems = []
@@ -96,8 +96,8 @@ def main(path: str) -> None:
         problems.append(problem)
     content = {"tensorflow": tf.__version__, "problems": problems}
     text = json.dumps(content, separators=(",", ":")).replace('{"weighting', '\n{"weighting')
-    Path(path).write_text(text.replace('{"sampler', '\n{"sampler') + "\n")
+    OUT.write_text(text.replace('{"sampler', '\n{"sampler') + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from isoparam.network import bits
 from isoparam.network.softmax import classifier_gradients
+from isoparam.sampled_softmax.draws import Samples
 from isoparam.sampled_softmax.loss import sampled_linear_cross_entropy
-from isoparam.sampled_softmax.samplers import Samples
 from pipeline import commands, files, parameters
 
 OUT = Path("metrics/gradients.json")

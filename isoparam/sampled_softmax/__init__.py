@@ -3,32 +3,39 @@
 Here belongs what PyTorch lacks. It imports nothing of isoparam but the products of `network`.
 """
 
-from isoparam.sampled_softmax.loss import (
-    SampledLinearCrossEntropyLoss,
-    descend,
-    sampled_linear_cross_entropy,
-)
-from isoparam.sampled_softmax.reference import (
-    log_weights,
-    sampled_linear_cross_entropy_reference,
-)
+from isoparam.sampled_softmax.draws import LawSampler, Sampler, Samples
+from isoparam.sampled_softmax.gradients import keep_freed_blocks
+from isoparam.sampled_softmax.loss import descend, sampled_linear_cross_entropy
+from isoparam.sampled_softmax.module import SampledLinearCrossEntropyLoss
 from isoparam.sampled_softmax.samplers import (
+    CategoricalSampler,
+    InBatchSampler,
     LogUniformSampler,
-    Sampler,
-    Samples,
+    MixedSampler,
     UniformSampler,
     UnigramSampler,
 )
+from isoparam.sampled_softmax.transforms import (
+    log_weights,
+    mask_accidental_hits,
+    sampled_cross_entropy,
+)
 
 __all__ = [
+    "CategoricalSampler",
+    "InBatchSampler",
+    "LawSampler",
     "LogUniformSampler",
+    "MixedSampler",
     "SampledLinearCrossEntropyLoss",
     "Sampler",
     "Samples",
     "UniformSampler",
     "UnigramSampler",
     "descend",
+    "keep_freed_blocks",
     "log_weights",
+    "mask_accidental_hits",
+    "sampled_cross_entropy",
     "sampled_linear_cross_entropy",
-    "sampled_linear_cross_entropy_reference",
 ]

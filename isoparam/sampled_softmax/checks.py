@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from isoparam.sampled_softmax.samplers import Samples
+from isoparam.sampled_softmax.draws import Samples, class_ids
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -23,38 +23,95 @@ def check_classifier(
     target: Tensor | None = None,
 ) -> None:
     """Raise a ValueError if shapes, dtypes or devices of a linear classifier do not fit."""
-    if input.dim() != 2 or not input.is_floating_point():
+    if input.dim() == 0 or not input.is_floating_point():
         raise ValueError(
-            f"input must be floating point of shape (B, d), got {input.dtype} of shape "
-            f"{tuple(input.shape)}; flatten the leading dimensions"
+            f"input must be floating point of shape (..., d), got {input.dtype} of shape "
+            f"{tuple(input.shape)}"
         )
-    B, d = input.shape
+    d = input.shape[-1]
     C = len(weight) if weight.dim() else 1
     expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {"linear_weight": (weight, (C, d))}
     if bias is not None:
         expected["linear_bias"] = bias, (C,)
     if target is not None:
-        expected["target"] = target, (B,)
+        expected["target"] = target, input.shape[:-1]
     for name, (tensor, shape) in expected.items():
         if tensor.shape != shape:
             raise ValueError(
-                f"{name} must have shape {shape} beside input {(B, d)}, got {tuple(tensor.shape)}"
+                f"{name} must have shape {tuple(shape)} beside input {tuple(input.shape)}, got "
+                f"{tuple(tensor.shape)}"
             )
         if tensor.device != input.device:
             raise ValueError(
                 f"{name} must be on the device of input, {input.device}, got {tensor.device}; "
                 "move one of them with .to(device)"
             )
-        dtype = torch.int64 if name == "target" else input.dtype
-        if tensor.dtype != dtype:
+        if name == "target":
+            class_ids(name, tensor)
+        elif tensor.dtype != input.dtype and not (
+            tensor.is_floating_point() and autocast_dtype(input, tensor)
+        ):
             raise ValueError(
-                f"{name} must be {dtype} beside input {input.dtype}, got {tensor.dtype}; "
-                "convert one of them with .to(dtype)"
+                f"{name} must be {input.dtype} beside input {input.dtype}, got {tensor.dtype}; "
+                "convert one of them with .to(dtype), or use torch.autocast"
+            )
+
+
+def autocast_dtype(*tensors: Tensor) -> torch.dtype | None:
+    """The dtype that torch.autocast gives a product of floating tensors of one device.
+
+    None outside of autocast, and for float64, which it leaves alone.
+    """
+    kind = tensors[0].device.type
+    if any(tensor.dtype == torch.float64 for tensor in tensors):
+        return None
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+def check_class_weights(weight: Tensor | None, linear_weight: Tensor) -> None:
+    """Raise a ValueError if there is not one weight for each class, on the classifier's device."""
+    if weight is None:
+        return
+    if weight.shape != linear_weight.shape[:1] or not weight.is_floating_point():
+        raise ValueError(
+            f"weight must be floating point of shape {tuple(linear_weight.shape[:1])}, got "
+            f"{weight.dtype} of shape {tuple(weight.shape)}"
+        )
+    if weight.device != linear_weight.device:
+        raise ValueError(
+            f"weight must be on the device of linear_weight, {linear_weight.device}, got "
+            f"{weight.device}"
+        )
+
+
+def check_positives(positives: Tensor | None, target: Tensor) -> None:
+    """Raise a ValueError if positives are not some classes for each target."""
+    if positives is None:
+        return
+    class_ids("positives", positives)
+    if positives.shape[:-1] != target.shape or positives.dim() != target.dim() + 1:
+        raise ValueError(
+            f"positives must have shape {(*target.shape, 'P')} beside target "
+            f"{tuple(target.shape)}, got {tuple(positives.shape)}"
+        )
+    if positives.device != target.device:
+        raise ValueError(
+            f"positives must be on the device of target, {target.device}, got {positives.device}"
+        )
+
+
+def check_sparse(**tensors: Tensor | None) -> None:
+    """Raise a ValueError if a tensor can not take a sparse gradient."""
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.grad_fn is not None and torch.is_grad_enabled():
+            raise ValueError(
+                f"{name} must be a leaf to take a sparse gradient, got the result of "
+                f"{tensor.grad_fn.name()}; pass sparse=False"
             )
 
 
 def check_samples(input: Tensor, target: Tensor, samples: Samples) -> None:  # noqa: A002
-    """Raise a ValueError if the shapes, dtype or device of a draw do not fit the batch."""
+    """Raise a ValueError if the shapes, dtypes or device of a draw do not fit the batch (B,)."""
     B, ids = len(target), samples.ids
     K = ids.shape[-1] if ids.dim() else 0
     if ids.dtype != torch.int64 or K == 0 or ids.shape not in {(K,), (B, K)}:
@@ -63,13 +120,17 @@ def check_samples(input: Tensor, target: Tensor, samples: Samples) -> None:  # n
             f"{ids.dtype} of shape {tuple(ids.shape)}"
         )
     for name, tensor in samples._asdict().items():
+        if tensor is None:
+            continue
         allowed = {(B,)} if name.startswith("target") else {ids.shape, (B, K)}
         if tensor.shape not in allowed:
             raise ValueError(
                 f"samples.{name} must have one of the shapes {[tuple(s) for s in allowed]} "
                 f"beside ids {tuple(ids.shape)}, got {tuple(tensor.shape)}"
             )
-        if name != "ids" and not tensor.is_floating_point():
+        if name == "counts":
+            class_ids(f"samples.{name}", tensor)
+        elif name != "ids" and not tensor.is_floating_point():
             raise ValueError(
                 f"samples.{name} must be floating point, the logarithms that it holds, got "
                 f"{tensor.dtype}"

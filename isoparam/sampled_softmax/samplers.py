@@ -5,198 +5,35 @@ O(K log C), with replacement and, unless K is a large part of C, without it.
 """
 
 import math
-from abc import ABC, abstractmethod
-from numbers import Integral
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from isoparam.sampled_softmax.draws import (
+    LawSampler,
+    Sampler,
+    Samples,
+    class_ids,
+    make_samples,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
 # Sums of float32 probabilities differ from 1 by less than this, whatever the number of classes.
 SUM_TOLERANCE = 1e-6
 
+# A sampler that counts makes its table anew once there are so many more counts, in their share.
+GROWTH = 0.1
 
-class Samples(NamedTuple):
-    """Drawn classes, shared by the batch (K,) or one row for each example (B, K).
-
-    Any tensors of these shapes will do: a `Samples` made by hand injects a fixed draw into the
-    loss. Logarithms are natural.
-
-    Attributes:
-        ids: The drawn classes, int64, repeats allowed. Shape (K,) or (B, K).
-        log_probs: log q_j of each id, what the stated weighting reads. Shape (K,) or (B, K).
-        log_expected_counts: Logarithm of the expected number of times that the id occurs in the
-            draw: K q_j with replacement, the inclusion probability without. Shape (K,) or (B, K).
-        target_log_expected_counts: The same for the targets, what the TensorFlow weighting
-            reads. Shape (B,).
-
-    Example:
-        >>> samples = UniformSampler(8).sample(4, torch.tensor([3, 7]))
-        >>> samples.ids.shape, samples.log_expected_counts.exp()
-        (torch.Size([4]), tensor([0.5000, 0.5000, 0.5000, 0.5000], dtype=torch.float64))
-
-    """
-
-    ids: Tensor
-    log_probs: Tensor
-    log_expected_counts: Tensor
-    target_log_expected_counts: Tensor
+# One number for each class.
+Vector: TypeAlias = "Tensor | Sequence[float] | np.ndarray[Any, Any]"
 
 
-class Sampler(ABC):
-    """Draws classes from a distribution q over C classes, with or without replacement.
-
-    Without replacement, class j gets a clock E_j ~ Exponential(q_j). The K first to ring are the
-    draw, and the time t of the next one gives each of them the inclusion probability
-
-        pi_j = 1 - exp(-q_j t),
-
-    under which sum over drawn j of f_j / pi_j has the expectation sum over all j of f_j.
-
-    Args:
-        num_classes: Number of classes C.
-        replacement: Whether a class can be drawn more than once.
-
-    Raises:
-        ValueError: If `num_classes` is less than 1.
-
-    Example:
-        >>> sampler = LogUniformSampler(1_000_000, replacement=False)
-        >>> draw = sampler.sample(64, torch.tensor([0]), generator=torch.Generator())
-        >>> draw.ids.unique().numel()
-        64
-
-    Reference:
-        Bottom-k sketches with rank conditioning: Cohen and Kaplan, "Summarizing data using
-        bottom-k sketches", PODC 2007.
-
-    """
-
-    def __init__(self, num_classes: int, *, replacement: bool = True) -> None:
-        """Check and store the arguments."""
-        _check_count("num_classes", num_classes)
-        self.num_classes = num_classes
-        self.replacement = replacement
-
-    @abstractmethod
-    def log_probs(self, ids: Tensor) -> Tensor:
-        """Logarithm of the probability q_j of one draw, in float64, shaped as `ids`."""
-
-    @abstractmethod
-    def _draw(
-        self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
-    ) -> Tensor:
-        """Independent ids from q."""
-
-    def sample(
-        self,
-        num_samples: int,
-        target: Tensor,
-        *,
-        per_example: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> Samples:
-        """Draw K classes for the batch, or K for each example, on the device of `target`.
-
-        Args:
-            num_samples: Number of classes K to draw.
-            target: The true classes (B,), int64, for the batch size, the device and their
-                expected counts. Entries outside [0, C), such as an ignore_index, get counts that
-                the loss does not read.
-            per_example: Whether each example has its own draw (B, K) or all share one (K,).
-            generator: Source of randomness on the device of `target`; PyTorch's own if None.
-
-        Returns:
-            The drawn ids and what the corrections need.
-
-        Raises:
-            ValueError: If K is less than 1, or exceeds C without replacement, or `target` is not
-                a vector of int64, or the generator is on another device.
-
-        Example:
-            >>> sampler = UniformSampler(10)
-            >>> sampler.sample(5, torch.tensor([1, 2, 3]), per_example=True).ids.shape
-            torch.Size([3, 5])
-
-        """
-        self.check_num_samples(num_samples)
-        if target.dim() != 1 or target.dtype != torch.int64:
-            raise ValueError(
-                f"target must be int64 of shape (B,), got {target.dtype} of shape "
-                f"{tuple(target.shape)}; convert it with .long() and .flatten()"
-            )
-        K, C, device = num_samples, self.num_classes, target.device
-        if generator is not None and generator.device.type != device.type:
-            raise ValueError(
-                f"generator must be on the device of target, {device}, got {generator.device}; "
-                f"make it with torch.Generator({device.type!r})"
-            )
-        rows = target.shape[0] if per_example else 1
-        target_log_probs = self.log_probs(target.clamp(0, C - 1))  # (B,)
-        if self.replacement:
-            ids = self._draw((rows, K) if per_example else (K,), device, generator)
-            log_probs = self.log_probs(ids)  # (B, K) or (K,)
-            counts = log_probs + math.log(K)
-            target_counts = target_log_probs + math.log(K)
-            return Samples(ids, log_probs, counts, target_counts)
-        ids, time = self._draw_distinct(rows, K, device, generator)  # (rows, K), (rows, 1)
-        log_probs = self.log_probs(ids)
-        counts = self._log_inclusion(log_probs, time, K)
-        target_counts = self._log_inclusion(target_log_probs, time[:, 0], K)
-        if not per_example:
-            ids, log_probs, counts = ids[0], log_probs[0], counts[0]  # (K,)
-        return Samples(ids, log_probs, counts, target_counts)
-
-    def check_num_samples(self, num_samples: int) -> None:
-        """Raise a ValueError if so many samples can not be drawn."""
-        _check_count("num_samples", num_samples)
-        if not self.replacement and num_samples > self.num_classes:
-            raise ValueError(
-                f"without replacement num_samples must be at most num_classes = "
-                f"{self.num_classes}, got {num_samples}; draw fewer or use replacement=True"
-            )
-
-    def _log_inclusion(self, log_probs: Tensor, time: Tensor, K: int) -> Tensor:  # noqa: ARG002
-        return (-torch.expm1(-log_probs.exp() * time)).log()
-
-    def _draw_distinct(
-        self, rows: int, K: int, device: torch.device, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Find the K first clocks (rows, K) and the time of the next (rows, 1), inf for K = C.
-
-        The clocks are the first arrivals of a Poisson process of rate 1 whose points carry
-        independent ids from q, so most classes need no clock.
-        """
-        C = self.num_classes
-        needed = min(K + 1, C)
-        ids = torch.empty(rows, 0, dtype=torch.int64, device=device)
-        times = torch.zeros(rows, 1, dtype=torch.float64, device=device)
-        distinct = 0
-        while distinct < needed and ids.shape[1] + 2 * needed <= C:
-            chunk = max(ids.shape[1], 2 * needed)
-            ids = torch.cat([ids, self._draw((rows, chunk), device, generator)], 1)  # (rows, n)
-            waits = torch.empty(rows, chunk, dtype=torch.float64, device=device)
-            waits.exponential_(generator=generator)
-            times = torch.cat([times, times[:, -1:] + waits.cumsum(1)], 1)  # (rows, 1 + n)
-            sorted_ids, order = ids.sort(stable=True, dim=1)
-            repeated = sorted_ids[:, 1:] == sorted_ids[:, :-1]
-            distinct = ids.shape[1] - (int(repeated.sum(1).max()) if rows else 0)
-        if distinct >= needed:
-            arrivals = times[:, 1:].gather(1, order)
-            arrivals[:, 1:].masked_fill_(repeated, math.inf)
-        else:
-            # The process has no memory: every clock that has not rung starts again at its end.
-            sorted_ids = torch.arange(C, device=device).expand(rows, C)
-            arrivals = torch.empty(rows, C, dtype=torch.float64, device=device)
-            arrivals.exponential_(generator=generator)
-            arrivals = arrivals / self.log_probs(sorted_ids[:1]).exp() + times[:, -1:]
-            arrivals.scatter_reduce_(1, ids, times[:, 1:], "amin")
-        time, index = arrivals.topk(needed, 1, largest=False)  # (rows, needed)
-        drawn = sorted_ids.gather(1, index[:, :K])
-        return drawn, time[:, K:] if needed > K else torch.full_like(time[:, :1], math.inf)
-
-
-class UniformSampler(Sampler):
+class UniformSampler(LawSampler):
     """Every class with the same probability.
 
         q_j = 1 / C, and without replacement pi_j = K / C
@@ -204,6 +41,7 @@ class UniformSampler(Sampler):
     Args:
         num_classes: Number of classes C.
         replacement: Whether a class can be drawn more than once.
+        merge_repeats: Whether a shared draw holds each class once, see `Sampler`.
 
     Raises:
         ValueError: If `num_classes` is less than 1.
@@ -228,7 +66,7 @@ class UniformSampler(Sampler):
         return torch.full_like(log_probs, math.log(K / self.num_classes))
 
 
-class LogUniformSampler(Sampler):
+class LogUniformSampler(LawSampler):
     """Zipf's law in closed form, for classes sorted from frequent to rare.
 
         q_j = (log(j + 2) - log(j + 1)) / log(C + 1)
@@ -236,6 +74,7 @@ class LogUniformSampler(Sampler):
     Args:
         num_classes: Number of classes C.
         replacement: Whether a class can be drawn more than once.
+        merge_repeats: Whether a shared draw holds each class once, see `Sampler`.
 
     Raises:
         ValueError: If `num_classes` is less than 1.
@@ -262,15 +101,16 @@ class LogUniformSampler(Sampler):
         return ids.clamp_(0, self.num_classes - 1)
 
 
-class CategoricalSampler(Sampler):
+class CategoricalSampler(LawSampler):
     """Any given distribution, drawn by inversion of its cumulative sums in float64.
 
     The table follows the device of the targets.
 
     Args:
         probs: The probabilities q_j, shape (C,), each positive: a class that can not be drawn
-            would be missing from the estimate of the denominator.
+            would be missing from the estimate of the denominator. A tensor, list or NumPy array.
         replacement: Whether a class can be drawn more than once.
+        merge_repeats: Whether a shared draw holds each class once, see `Sampler`.
 
     Raises:
         ValueError: If `probs` is not a vector, or an entry is not positive and finite, or the
@@ -282,16 +122,21 @@ class CategoricalSampler(Sampler):
 
     """
 
-    def __init__(self, probs: Tensor, *, replacement: bool = True) -> None:
+    def __init__(
+        self, probs: Vector, *, replacement: bool = True, merge_repeats: bool = False
+    ) -> None:
         """Build the table of cumulative sums, in O(C)."""
-        probs = _positive_vector("probs", probs)
+        probs = _vector("probs", probs)
         total = float(probs.sum())
         if abs(total - 1.0) > SUM_TOLERANCE:
             raise ValueError(
                 f"probs must sum to 1 within {SUM_TOLERANCE}, got a sum of {total}; "
                 "divide them by their sum"
             )
-        super().__init__(probs.numel(), replacement=replacement)
+        super().__init__(probs.numel(), replacement=replacement, merge_repeats=merge_repeats)
+        self._tabulate(probs)
+
+    def _tabulate(self, probs: Tensor) -> None:
         cumulative = probs.cumsum(0)
         cumulative /= cumulative[-1].clone()
         # What is drawn are the steps of the rounded sums, so these are what is reported.
@@ -324,21 +169,26 @@ class CategoricalSampler(Sampler):
 
 
 class UnigramSampler(CategoricalSampler):
-    """The classes' counts raised to a power.
+    """The classes' counts raised to a power, given or counted as the data come.
 
-        q_j = n_j^power / sum_i n_i^power
+        q_j = (n_j + smoothing)^power / sum_i (n_i + smoothing)^power
 
     Args:
-        counts: How often each class occurs, n_j > 0, shape (C,), of any real dtype.
+        counts: How often each class occurs, n_j >= 0, shape (C,): a tensor, list or NumPy array.
         power: Exponent: 1 follows the counts, 0 is uniform.
+        smoothing: What is added to each count; positive if a count is 0.
         replacement: Whether a class can be drawn more than once.
+        merge_repeats: Whether a shared draw holds each class once, see `Sampler`.
+
+    Attributes:
+        counts: n_j with all that `update` added, float64, shape (C,).
 
     Raises:
-        ValueError: If `counts` is not a vector, or a count or a probability is not positive and
-            finite.
+        ValueError: If `counts` is not a vector, or a smoothed count or a probability is not
+            positive and finite.
 
     Example:
-        >>> UnigramSampler(torch.tensor([16, 1]), power=0.5).log_probs(torch.tensor([0])).exp()
+        >>> UnigramSampler([16, 1], power=0.5).log_probs(torch.tensor([0])).exp()
         tensor([0.8000], dtype=torch.float64)
 
     Reference:
@@ -347,33 +197,251 @@ class UnigramSampler(CategoricalSampler):
 
     """
 
-    def __init__(self, counts: Tensor, power: float = 0.75, *, replacement: bool = True) -> None:
+    def __init__(
+        self,
+        counts: Vector,
+        power: float = 0.75,
+        *,
+        smoothing: float = 0.0,
+        replacement: bool = True,
+        merge_repeats: bool = False,
+    ) -> None:
         """Build the table of cumulative sums, in O(C)."""
         if not math.isfinite(power):
             raise ValueError(f"power must be finite, got {power}")
-        log_mass = _positive_vector("counts", counts).log() * power
-        super().__init__(log_mass.softmax(0), replacement=replacement)
+        if not 0 <= smoothing < math.inf:
+            raise ValueError(f"smoothing must be at least 0 and finite, got {smoothing}")
+        self.power, self.smoothing = power, smoothing
+        self.counts = _vector("counts", counts, smoothing).clone()
+        self._added = 0
+        super().__init__(self._law(), replacement=replacement, merge_repeats=merge_repeats)
+
+    def update(self, ids: Tensor) -> None:
+        """Count classes, such as a batch's targets, and let the law follow.
+
+        It is tabulated anew, in O(C), whenever the counts have grown by a tenth: what is drawn
+        and what is reported is the law of the last table.
+
+        Args:
+            ids: Of any shape and integer dtype. Those outside [0, C) do not count.
+
+        Raises:
+            ValueError: If `ids` is of another dtype.
+
+        Example:
+            >>> sampler = UnigramSampler([0, 0], power=1.0, smoothing=1.0)
+            >>> sampler.update(torch.tensor([1, 1]))
+            >>> sampler.log_probs(torch.tensor([0, 1])).exp()
+            tensor([0.2500, 0.7500], dtype=torch.float64)
+
+        """
+        ids = class_ids("ids", ids).flatten()
+        ids = ids[(ids >= 0) & (ids < self.num_classes)]
+        self.counts = self.counts.to(ids.device)
+        self.counts.index_add_(0, ids, torch.ones_like(ids, dtype=torch.float64))
+        self._added += ids.numel()
+        if self._added > GROWTH * self._total:
+            self._added = 0
+            self._tabulate(self._law())
+
+    def _law(self) -> Tensor:
+        smoothed = self.counts + self.smoothing
+        self._total = float(smoothed.sum())
+        return (smoothed.log() * self.power).softmax(0)
+
+    def _arguments(self) -> list[str]:
+        shape = [f"power={self.power}", f"smoothing={self.smoothing}"]
+        return super()._arguments()[:1] + shape + super()._arguments()[1:]
 
 
-def _check_count(name: str, value: int) -> None:
-    whole = isinstance(value, Integral)
-    if not whole or value < 1:
-        note = "" if whole else ", which is not an integer"
-        raise ValueError(f"{name} must be at least 1, got {value!r}{note}")
+class InBatchSampler(Sampler):
+    """The batch's own classes: the negatives of an example are the other examples' targets.
+
+        n_j = (B - 1) q_j, where q_j is how likely j is as a target
+
+    An example's own target is a hit, which the loss masks, so B - 1 independent draws are left.
+    Targets outside [0, C), such as an ignore_index, are left out.
+
+    Args:
+        probabilities: q_j, shape (C,), each positive; or a sampler with this law, such as
+            `UnigramSampler(counts, power=1.0)`, whose `update` follows the data.
+        merge_repeats: Whether the draw holds each class once, see `Sampler`.
+
+    Raises:
+        ValueError: As `CategoricalSampler`.
+
+    Example:
+        >>> sampler = InBatchSampler([0.5, 0.25, 0.25])
+        >>> draw = sampler.sample(None, torch.tensor([2, 0, 0]))
+        >>> draw.ids, draw.log_expected_counts.exp()
+        (tensor([2, 0, 0]), tensor([0.5000, 1.0000, 1.0000], dtype=torch.float64))
+
+    Reference:
+        Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+        Recommendations", RecSys 2019.
+
+    """
+
+    def __init__(
+        self, probabilities: "LawSampler | Vector", *, merge_repeats: bool = False
+    ) -> None:
+        """Check and store the law."""
+        self.law = (
+            probabilities
+            if isinstance(probabilities, LawSampler)
+            else CategoricalSampler(probabilities)
+        )
+        super().__init__(self.law.num_classes, merge_repeats=merge_repeats)
+
+    def check_num_samples(self, num_samples: int | None) -> None:
+        """Raise a ValueError if a number is given, since the batch decides it."""
+        if num_samples is not None:
+            raise ValueError(
+                f"num_samples must be None, since the batch is the draw, got {num_samples}"
+            )
+
+    def sample(  # noqa: D102
+        self,
+        num_samples: int | None,
+        target: Tensor,
+        *,
+        per_example: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Samples:
+        self.check_num_samples(num_samples)
+        ids, draws = self.draw(num_samples, target, per_example=per_example, generator=generator)
+        if not len(ids):
+            ids = ids.new_zeros(1)  # no target is left that could read it
+        target = class_ids("target", target).flatten().clamp(0, self.num_classes - 1)
+        log_draws = math.log(max(draws, 1))
+        return make_samples(ids, target, self.log_probs, log_draws, merge=self.merge_repeats)
+
+    def log_probs(self, ids: Tensor) -> Tensor:
+        """Logarithm of q_j, in float64, shaped as `ids`."""
+        return self.law.log_probs(ids)
+
+    def draw(
+        self,
+        num_samples: int | None,  # noqa: ARG002
+        target: Tensor,
+        *,
+        per_example: bool,
+        generator: torch.Generator | None,  # noqa: ARG002
+    ) -> tuple[Tensor, int]:
+        """The targets that are classes, and how many of them are not the example's own."""
+        if per_example:
+            raise ValueError("the batch is one draw that all share: per_example must be False")
+        ids = class_ids("target", target).flatten()
+        ids = ids[(ids >= 0) & (ids < self.num_classes)]
+        return ids, max(len(ids) - 1, 0)
+
+    def _arguments(self) -> list[str]:
+        return [repr(self.law), *super()._arguments()]
 
 
-def _positive_vector(name: str, values: Tensor) -> Tensor:
-    """`values` in float64, shape (C,)."""
+class MixedSampler(Sampler):
+    """What two samplers draw, put together: K ids of each, or the batch and K others.
+
+        n_j = n_j of the first + n_j of the second, whichever of them drew j
+
+    The batch's own classes leave out what is rarely a target; with uniform ones beside them, the
+    loss sees every class.
+
+    Args:
+        first: A sampler with replacement.
+        second: Another one, of as many classes.
+        merge_repeats: Whether a shared draw holds each class once, see `Sampler`.
+
+    Raises:
+        ValueError: If the two differ in their number of classes, or one draws without
+            replacement.
+
+    Example:
+        >>> mixed = MixedSampler(InBatchSampler([0.5, 0.25, 0.25]), UniformSampler(3))
+        >>> draw = mixed.sample(4, torch.tensor([2, 0, 0]))
+        >>> draw.ids[:3], draw.log_expected_counts[:3].exp()
+        (tensor([2, 0, 0]), tensor([1.8333, 2.3333, 2.3333], dtype=torch.float64))
+
+    Reference:
+        In-batch and uniform: Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural
+        Networks in Recommendations", WWW 2020. One weight for both sources: the balance heuristic,
+        Veach and Guibas, "Optimally Combining Sampling Techniques for Monte Carlo Rendering",
+        SIGGRAPH 1995.
+
+    """
+
+    def __init__(
+        self,
+        first: LawSampler | InBatchSampler,
+        second: LawSampler | InBatchSampler,
+        *,
+        merge_repeats: bool = False,
+    ) -> None:
+        """Check and store the two."""
+        if first.num_classes != second.num_classes:
+            raise ValueError(
+                "the samplers must have as many classes, got "
+                f"{first.num_classes} and {second.num_classes}"
+            )
+        if not all(getattr(sampler, "replacement", True) for sampler in (first, second)):
+            raise ValueError("a mixture draws with replacement: pass replacement=True to both")
+        super().__init__(first.num_classes, merge_repeats=merge_repeats)
+        self.samplers = first, second
+
+    def check_num_samples(self, num_samples: int | None) -> None:
+        """Raise a ValueError if one of the two that draw can not draw so many."""
+        for sampler in self.samplers:
+            if isinstance(sampler, LawSampler):
+                sampler.check_num_samples(num_samples)
+
+    def sample(  # noqa: D102
+        self,
+        num_samples: int | None,
+        target: Tensor,
+        *,
+        per_example: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Samples:
+        self.check_num_samples(num_samples)
+        drawn, numbers = zip(
+            *(
+                sampler.draw(num_samples, target, per_example=per_example, generator=generator)
+                for sampler in self.samplers
+            ),
+            strict=True,
+        )
+        first, second = (math.log(number) if number else -math.inf for number in numbers)
+        log_draws = math.log(max(sum(numbers), 1))
+
+        def log_probs(ids: Tensor) -> Tensor:
+            by_first, by_second = (sampler.log_probs(ids) for sampler in self.samplers)
+            return torch.logaddexp(by_first + first, by_second + second) - log_draws
+
+        return make_samples(
+            torch.cat(drawn, -1),
+            class_ids("target", target).flatten().clamp(0, self.num_classes - 1),
+            log_probs,
+            log_draws,
+            merge=self.merge_repeats,
+        )
+
+    def _arguments(self) -> list[str]:
+        return [*map(repr, self.samplers), *super()._arguments()]
+
+
+def _vector(name: str, values: Vector, smoothing: float = 0.0) -> Tensor:
+    """`values` in float64, shape (C,), positive once they are smoothed."""
+    values = values.detach() if isinstance(values, Tensor) else torch.tensor(values)
     if values.dim() != 1 or values.numel() == 0:
         raise ValueError(f"{name} must have shape (C,) with C >= 1, got {tuple(values.shape)}")
     if values.is_complex():
         raise ValueError(f"{name} must be real, got {values.dtype}; take the absolute values")
-    values = values.detach().double()
-    bad = ~((values > 0) & values.isfinite())
+    values = values.double()
+    bad = ~((values >= 0) & (values + smoothing > 0) & values.isfinite())
     if bool(bad.any()):
         j = int(bad.int().argmax())
         raise ValueError(
             f"each of {name} must be positive and finite, got {float(values[j])} for class {j}; "
-            "add a small constant to all of them (smoothing)"
+            "add a small constant to all of them, for counts by smoothing="
         )
     return values

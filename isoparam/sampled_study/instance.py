@@ -15,10 +15,10 @@ from isoparam.network.products import product
 from isoparam.network.randomness import Stream, stream_of
 from isoparam.network.softmax import less_one_hot
 from isoparam.network.training import DivergenceError, steps_of
+from isoparam.sampled_softmax.draws import Sampler
 from isoparam.sampled_softmax.loss import descend, sampled_linear_cross_entropy
 from isoparam.sampled_softmax.samplers import (
     LogUniformSampler,
-    Sampler,
     UniformSampler,
     UnigramSampler,
 )

@@ -15,8 +15,9 @@ from isoparam.network.randomness import Stream, stream_of
 from isoparam.network.softmax import classifier_gradients
 from isoparam.network.training import evaluate, steps_of
 from isoparam.sampled_softmax.checks import check_classes
+from isoparam.sampled_softmax.draws import Samples
 from isoparam.sampled_softmax.loss import sampled_linear_cross_entropy
-from isoparam.sampled_softmax.samplers import Samples, UniformSampler
+from isoparam.sampled_softmax.samplers import UniformSampler
 from isoparam.sampled_study.recipes import LinearRecipe
 
 

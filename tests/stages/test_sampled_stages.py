@@ -16,7 +16,7 @@ import torch
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from isoparam.sampled_softmax.reference import log_weights
+from isoparam.sampled_softmax import log_weights
 from isoparam.sampled_study.linear import other_classes, train_linear
 from isoparam.sampled_study.recipes import LinearRecipe
 from pipeline import parameters

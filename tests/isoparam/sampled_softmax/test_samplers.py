@@ -211,7 +211,7 @@ def test_targets_to_be_ignored_are_accepted(build):
 def test_draws_stay_on_the_gpu(build, replacement):
     sampler = build(1000, replacement=replacement)
     draw = sampler.sample(30, zeros(4).cuda(), generator=torch.Generator("cuda").manual_seed(0))
-    assert {tensor.device.type for tensor in draw} == {"cuda"}
+    assert {tensor.device.type for tensor in draw[:4]} == {"cuda"}
     cpu = sampler.log_probs(draw.ids.cpu())
     assert torch.allclose(draw.log_probs.cpu(), cpu, rtol=1e-12)
 
@@ -250,17 +250,17 @@ def test_bad_input(make, message):
 
 @pytest.mark.parametrize("per_example", [False, True])
 @pytest.mark.parametrize("replacement", [False, True])
-def test_targets_that_are_no_vector_of_ids(build, replacement, per_example):
+def test_targets_that_are_no_ids(build, replacement, per_example):
     sampler = build(5, replacement=replacement)
-    for target in (torch.tensor(3), torch.tensor([[1], [2]]), torch.tensor([1.0]), zeros(1).int()):
-        with pytest.raises(ValueError, match=r"target must be int64 of shape \(B,\), got torch\."):
+    for target in (torch.tensor([1.0]), torch.tensor([True])):
+        with pytest.raises(ValueError, match="target must be of an integer dtype, got torch"):
             sampler.sample(2, target, per_example=per_example)
 
 
 @pytest.mark.parametrize("replacement", [False, True])
 def test_an_empty_batch_gets_an_empty_draw(build, replacement):
     draw = build(50, replacement=replacement).sample(4, zeros(0), per_example=True)
-    assert [tuple(tensor.shape) for tensor in draw] == [(0, 4)] * 3 + [(0,)]
+    assert [tuple(tensor.shape) for tensor in draw[:4]] == [(0, 4)] * 3 + [(0,)]
 
 
 def test_generator_of_another_device():

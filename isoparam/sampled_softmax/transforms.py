@@ -1,6 +1,7 @@
 """The sampled softmax as a row of small transforms: a correction, a mask, a loss.
 
-Composed, they are the specification of the fast function in `isoparam.sampled_softmax.loss`.
+For logits that come from elsewhere, such as two towers' products. Composed, they are also what the
+fast function in `isoparam.sampled_softmax.loss` is tested against.
 """
 
 import math
@@ -10,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isoparam.sampled_softmax.checks import check_classes, check_classifier, check_samples
-from isoparam.sampled_softmax.samplers import Samples
+from isoparam.sampled_softmax.draws import Samples
 
 Weighting = Literal["importance", "stated", "tensorflow", "none"]
 
@@ -19,12 +19,14 @@ Weighting = Literal["importance", "stated", "tensorflow", "none"]
 def log_weights(samples: Samples, weighting: Weighting = "importance") -> tuple[Tensor, Tensor]:
     """Find what is added to the sampled and to the target's logits: the logs of their weights.
 
-    With K samples, single-draw probabilities q_j and expected counts n_j (K q_j with replacement):
+    With K draws, single-draw probabilities q_j and expected counts n_j (K q_j with replacement):
 
         importance    sampled -log n_j         target 0           unbiased denominator
         stated        sampled log(q_j / K)     target 0           (1/K) sum q_j e^{z_j}
         tensorflow    sampled -log n_j         target -log n_c    no limit as K grows
         none          sampled 0                target 0
+
+    An id that stands for m merged draws gets log m on top.
 
     Args:
         samples: The draw.
@@ -51,23 +53,28 @@ def log_weights(samples: Samples, weighting: Weighting = "importance") -> tuple[
         raise ValueError(f"weighting must be one of {get_args(Weighting)}, got {weighting!r}")
     target = torch.zeros_like(samples.target_log_expected_counts)
     if weighting == "stated":
-        return samples.log_probs - math.log(samples.ids.shape[-1]), target
-    if weighting == "none":
-        return torch.zeros_like(samples.log_expected_counts), target
+        draws = samples.ids.shape[-1] if samples.counts is None else int(samples.counts.sum())
+        sampled = samples.log_probs - math.log(draws)
+    elif weighting == "none":
+        sampled = torch.zeros_like(samples.log_expected_counts)
+    else:
+        sampled = -samples.log_expected_counts
     if weighting == "tensorflow":
         target = -samples.target_log_expected_counts
-    return -samples.log_expected_counts, target
+    if samples.counts is not None:
+        sampled = sampled + samples.counts.double().log()
+    return sampled, target
 
 
 def mask_accidental_hits(logits: Tensor, ids: Tensor, target: Tensor) -> Tensor:
-    """Take every sample that is the example's own target out of the denominator.
+    """Take every sample that is one of the example's own classes out of the denominator.
 
         s_bk = -inf where ids_k = target_b, repeats included
 
     Args:
         logits: Sampled logits, shape (B, K).
         ids: Sampled classes, shape (K,) or (B, K).
-        target: True classes, shape (B,).
+        target: True classes, shape (B,), or several of each example, shape (B, P).
 
     Returns:
         The masked logits, shape (B, K).
@@ -81,12 +88,14 @@ def mask_accidental_hits(logits: Tensor, ids: Tensor, target: Tensor) -> Tensor:
 
     """
     B, K = logits.shape if logits.dim() == 2 else (-1, -1)
-    if ids.shape not in {(K,), (B, K)} or target.shape != (B,):
+    if ids.shape not in {(K,), (B, K)} or target.dim() not in {1, 2} or len(target) != B:
         raise ValueError(
-            "logits, ids and target must have shapes (B, K), (K,) or (B, K), and (B,), got "
-            f"{tuple(logits.shape)}, {tuple(ids.shape)} and {tuple(target.shape)}"
+            "logits, ids and target must have shapes (B, K), (K,) or (B, K), and (B,) or (B, P), "
+            f"got {tuple(logits.shape)}, {tuple(ids.shape)} and {tuple(target.shape)}"
         )
-    return logits.masked_fill(ids == target[:, None], -math.inf)
+    for column in target.view(B, -1).unbind(1):
+        logits = logits.masked_fill(ids == column[:, None], -math.inf)
+    return logits
 
 
 def sampled_cross_entropy(target_logits: Tensor, sampled_logits: Tensor) -> Tensor:
@@ -118,58 +127,3 @@ def sampled_cross_entropy(target_logits: Tensor, sampled_logits: Tensor) -> Tens
     # logsumexp of a row of -inf has a NaN gradient, which a later `where` would not remove.
     denominator = sampled_logits.masked_fill(empty[:, None], 0.0).logsumexp(1)  # (B,)
     return -F.logsigmoid(target_logits - denominator).masked_fill(empty, 0.0)
-
-
-def sampled_linear_cross_entropy_reference(
-    input: Tensor,  # noqa: A002
-    linear_weight: Tensor,
-    target: Tensor,
-    samples: Samples,
-    *,
-    linear_bias: Tensor | None = None,
-    weighting: Weighting = "importance",
-    mask_hits: bool = True,
-) -> Tensor:
-    """Specification of `sampled_linear_cross_entropy`: its transforms in a row, by autograd.
-
-        loss = sampled_cross_entropy(z_c + target offset, mask(z_S + sampled offset))
-
-    All logits are computed, so it costs O(C).
-
-    Args:
-        input: Features x, shape (B, d).
-        linear_weight: W, shape (C, d).
-        target: True classes, shape (B,).
-        samples: The draw.
-        linear_bias: b, shape (C,).
-        weighting: See `log_weights`.
-        mask_hits: Whether to mask samples that are the target.
-
-    Returns:
-        The loss of each example, shape (B,).
-
-    Raises:
-        ValueError: If a shape, dtype, device or option does not fit, or a target or id is not a
-            class.
-
-    Example:
-        >>> from isoparam.sampled_softmax.samplers import UniformSampler
-        >>> samples = UniformSampler(4).sample(2, torch.tensor([3]))
-        >>> x, W = torch.zeros(1, 5), torch.zeros(4, 5)
-        >>> sampled_linear_cross_entropy_reference(
-        ...     x, W, torch.tensor([3]), samples, weighting="none", mask_hits=False
-        ... ).exp()
-        tensor([3.])
-
-    """
-    check_classifier(input, linear_weight, linear_bias, target)
-    check_samples(input, target, samples)
-    check_classes("target", target, len(linear_weight))
-    check_classes("samples.ids", samples.ids, len(linear_weight))
-    logits = F.linear(input, linear_weight, linear_bias)  # (B, C)
-    sampled_offset, target_offset = (w.to(logits) for w in log_weights(samples, weighting))
-    sampled = logits.gather(1, samples.ids.expand(len(target), -1)) + sampled_offset  # (B, K)
-    if mask_hits:
-        sampled = mask_accidental_hits(sampled, samples.ids, target)
-    target_logits = logits.gather(1, target[:, None])[:, 0] + target_offset  # (B,)
-    return sampled_cross_entropy(target_logits, sampled)
