@@ -125,7 +125,7 @@ def _gradients(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | Non
         values = weight_rows.new_empty(weight_rows.shape, dtype=dtype)  # (n + B, d)
         gx = torch.mul(x, -g, out=values[n:])  # (B, d), the targets' rows
         if shared:
-            torch.neg(_multiply(p.t(), gx.to(p.dtype)), out=values[:n])
+            torch.neg(_multiply(p.t(), gx.to(p.dtype)).to(dtype), out=values[:n])
         else:
             torch.mul(-p[:, :, None], gx[:, None], out=values[:n].view(*p.shape, x.shape[1]))
         grad_weight = _rows_to_gradient(rows, inverse, values, weight_dtype, shape, sparse)
@@ -179,11 +179,5 @@ def _rows_to_gradient(
         values = sums.index_add_(0, inverse, values)
     values = values.to(dtype)
     if sparse:
-        return torch.sparse_coo_tensor(
-            rows[None],
-            values,
-            shape,
-            check_invariants=False,
-            is_coalesced=inverse is not None or None,
-        )
+        return torch.sparse_coo_tensor(rows[None], values, shape, check_invariants=False)
     return values.new_zeros(shape).index_add_(0, rows, values)
