@@ -28,7 +28,8 @@ from isoparam.sampled_softmax.draws import Samples
 from isoparam.sampled_softmax.gradients import SampledCrossEntropy
 from isoparam.sampled_softmax.transforms import Weighting, log_weights
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def never_compiled(function: Callable[P, R]) -> Callable[P, R]:
