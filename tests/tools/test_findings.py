@@ -54,7 +54,7 @@ def study(tmp_path, monkeypatch):
                 "val_accuracy": 0.9 + 0.01 * (name == chosen),
                 "test_accuracies": values,
             }
-            files.write_json(Path(f"metrics/{name}.json"), metrics)
+            files.write_json(Path(f"metrics/depths/{name}.json"), metrics)
         aggregate.main()
 
     return write

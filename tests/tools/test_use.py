@@ -39,9 +39,9 @@ def test_the_artifact_is_the_model_that_validation_chose():
         for name, model in read_yaml("params.yaml")["models"].items()
         if model["depth"] == summary["depth"]
     )
-    assert read_yaml("dvc.yaml")["artifacts"]["chosen"]["path"] == f"models/{chosen}"
+    assert read_yaml("dvc.yaml")["artifacts"]["chosen"]["path"] == f"models/depths/{chosen}"
     text = (ROOT / "docs/use.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"models/(L\d)", text)) == {chosen}
+    assert set(re.findall(r"models/depths/(L\d)", text)) == {chosen}
     assert f"width = {summary['width']}\n" in text
     assert f"range({summary['depth'] - 1})" in text
 
@@ -61,7 +61,9 @@ def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
     assert (tmp_path / "summary.json").read_bytes() == metrics.read_bytes()
     for name in ("L4", "chosen"):
         files = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
-        assert files == {p.name: p.read_bytes() for p in (study.folder / "models/L4").iterdir()}
+        assert files == {
+            p.name: p.read_bytes() for p in (study.folder / "models/depths/L4").iterdir()
+        }
     (code,) = re.findall(r"```python\n(.*?dvc\.api.*?)```", text, re.DOTALL)
     told = Project(tmp_path).run(sys.executable, "-c", code + TELL)
     assert json.loads(told) == [read_json(metrics), "digits"]
@@ -69,7 +71,7 @@ def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
 
 def test_the_weights_are_those_of_a_sequential(digits):
     folder = digits[0].folder
-    path = folder / "models/L2/seed-0.safetensors"
+    path = folder / "models/depths/L2/seed-0.safetensors"
     weights = load_file(path)
     sizes = [64, len(weights["0.bias"]), len(weights["2.bias"]), 10]
     first, second, last = (torch.nn.Linear(*pair) for pair in pairwise(sizes))
