@@ -37,11 +37,12 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.timing import RESULTS, Step, Timer
-from isoparam import mlp, products
 from isoparam.budget import layer_sizes, width_for_budget
 from isoparam.images.mnist import normalise, pixel_statistics
+from isoparam.network import mlp, products
 from isoparam.network.bits import STRICT
 from isoparam.network.products import product
+from isoparam.network.recipe import Precision, Recipe
 from isoparam.network.training import Training
 from pipeline.commands import available_cores
 
@@ -99,15 +100,11 @@ def sizes_of(budget: int, depth: int) -> list[int]:
     return layer_sizes(depth, width, *SHAPE)
 
 
-def isoparam_step(problem: Problem, batches: int, precision: str = "float32") -> Step:
+def isoparam_step(problem: Problem, batches: int, precision: Precision = "float32") -> Step:
     """What stage train runs. The one image of validation is not worth mentioning."""
     count = batches * problem.batch_size if batches < problem.batches else len(problem.x)
-    training = Training(
-        problem.x[:count],
-        problem.labels[:count],
-        (problem.x[:1], problem.labels[:1]),
-        sizes=problem.sizes,
-        seeds=[0],
+    recipe = Recipe(
+        sizes=tuple(problem.sizes),
         epochs=1_000_000,  # more than are run
         batch_size=problem.batch_size,
         learning_rate=LEARNING_RATE,
@@ -116,12 +113,13 @@ def isoparam_step(problem: Problem, batches: int, precision: str = "float32") ->
         weight_decay=WEIGHT_DECAY,
         precision=precision,
     )
-    return training.run_epoch
+    x, labels = problem.x[:count], problem.labels[:count]
+    return Training(x, labels, (x[:1], labels[:1]), recipe, seeds=[0]).run_epoch
 
 
 def by_torch_mm(problem: Problem, batches: int) -> Step:
     """Ours without oneDNN."""
-    return with_other(isoparam_step(problem, batches), products, "_BY_ONEDNN", new=False)
+    return with_other(isoparam_step(problem, batches), products, "_linear", new=None)
 
 
 def in_passes(problem: Problem, batches: int) -> Step:
@@ -138,22 +136,7 @@ def in_passes(problem: Problem, batches: int) -> Step:
 
 def updated_in_passes(problem: Problem, batches: int) -> Step:
     """Ours with a pass over the parameters for each operation of the update."""
-
-    def apart(
-        weights: list[Tensor],
-        gradients: list[Tensor],
-        velocities: list[Tensor],
-        *,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
-        **_: Any,
-    ) -> None:
-        for w, g, v in zip(weights, gradients, velocities, strict=True):
-            v.mul_(momentum).add_(g.add_(w, alpha=weight_decay))
-            w.add_(v, alpha=-lr)
-
-    return with_other(isoparam_step(problem, batches), torch, "_fused_sgd_", new=apart)
+    return with_other(isoparam_step(problem, batches), products, "_fused_sgd", new=None)
 
 
 def with_other(step: Step, module: object, name: str, new: object) -> Step:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import repro, timing, training
 from benchmarks import sampled_softmax as benchmark
-from isoparam import mlp, products
+from isoparam.network import mlp, products
 
 
 def test_sampled_softmax_prints_a_table_and_writes_it(tmp_path):
@@ -168,7 +168,7 @@ def test_the_recorded_training_report_is_that_of_the_recorded_figures():
 
 def test_the_floor_multiplies_as_much_as_autograd(problem, monkeypatch):
     # The counter does not know oneDNN's product.
-    monkeypatch.setattr(products, "_BY_ONEDNN", False)
+    monkeypatch.setattr(products, "_linear", None)
     counts = {}
     for name in (training.ONEDNN, training.MKL, training.AUTOGRAD, training.OURS):
         step = training.STEPS[name](problem, problem.batches)
@@ -194,7 +194,7 @@ def test_variants_of_ours_train_alike(problem, variant):
 
 def test_ours_calls_what_the_variants_replace(problem):
     step = training.isoparam_step(problem, problem.batches)
-    for module, name in ((mlp, "product"), (torch, "_fused_sgd_")):
+    for module, name in ((mlp, "product"), (products, "_fused_sgd")):
         spy = mock.Mock(side_effect=getattr(module, name))
         training.with_other(step, module, name, spy)()
         assert spy.call_count >= problem.batches

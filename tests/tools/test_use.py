@@ -4,10 +4,12 @@ import json
 import re
 import shlex
 import sys
+from importlib import import_module
 from itertools import pairwise
 
 import pytest
 import torch
+import typer
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
@@ -44,6 +46,23 @@ def test_the_artifact_is_the_model_that_validation_chose():
     assert set(re.findall(r"models/depths/(L\d)", text)) == {chosen}
     assert f"width = {summary['width']}\n" in text
     assert f"range({summary['depth'] - 1})" in text
+
+
+def test_each_command_of_the_documents_is_understood(monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "train@L1")
+    paths = [ROOT / "Makefile", ROOT / "dvc.yaml", ROOT / "tuning/dvc.yaml"]
+    paths += [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    commands = set(re.findall(r"python -m ((?:tools|stages|benchmarks)[. ][^`|)#\n]+)", text))
+    assert len(commands) > 30
+    for command in commands:
+        module, *arguments = shlex.split(command.replace("tools ", "tools."))
+        app = typer.Typer(add_completion=False)
+        app.command()(import_module(module.replace("-", "_")).main)
+        try:  # raises click's UsageError at an option or an argument that there is not
+            typer.main.get_command(app).make_context(command, arguments)
+        except typer.Exit:
+            assert "--help" in command
 
 
 def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
