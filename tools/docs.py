@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
-from typing import Any
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
 from isoparam.images.datasets import sizes_of
 from pipeline import files, parameters
 from tools import findings
+from tools.findings import markdown, percent
 
 DOCUMENTS = (
     Path("README.md"),
@@ -21,11 +21,12 @@ DOCUMENTS = (
     Path("docs/sampled_softmax.md"),
     Path("docs/performance.md"),
     Path("docs/reproducibility.md"),
+    Path("docs/scale.md"),
     Path("docs/model_card.md"),
 )
-METRICS = Path("metrics")
 DIAGNOSTICS = Path("plots/diagnostics")
 RECORDS = Path("benchmarks/results")
+RATES = Path("tuning/learning_rates.csv")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
 
@@ -43,9 +44,10 @@ def fill(text: str) -> str:
     """Replace each block of a document by what the metrics say now."""
 
     def block(match: re.Match[str]) -> str:
-        if match[2] not in BLOCKS:
-            raise ValueError(f"there is no block {match[2]!r}; there are {', '.join(BLOCKS)}")
-        return f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}"
+        begin, name, end = match.groups()
+        if name not in BLOCKS:
+            raise ValueError(f"there is no block {name!r}; there are {', '.join(BLOCKS)}")
+        return f"{begin}{BLOCKS[name]()}\n{end}"
 
     return BLOCK.sub(block, text)
 
@@ -54,225 +56,150 @@ def widths() -> str:
     """The table of widths at the homework's depths, by the formula and as chosen."""
     params = parameters.read_params()
     sizes = sizes_of(params.data.dataset, params.data.own)
-    lines = [
-        "| $L$ | real-valued width | width | parameters | deviation | deviation, % |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for depth in range(1, 9):
         width = width_for_budget(params.budget, depth, *sizes)
         count = count_parameters(depth, width, *sizes)
-        deviation = count - params.budget
-        lines.append(
-            f"| {depth} | {ideal_width(params.budget, depth, *sizes):.3f} | {width} "
-            f"| {count:,} | {deviation:+,} | {100 * deviation / params.budget:+.2f} |"
+        off = count - params.budget
+        rows.append(
+            f"{depth} | {ideal_width(params.budget, depth, *sizes):.3f} | {width} | {count:,} | "
+            f"{off:+,} | {100 * off / params.budget:+.2f}"
         )
-    return "\n".join(lines)
+    heads = "$L$: | real-valued width: | width: | parameters: | deviation: | deviation, %:"
+    return markdown(heads, rows)
 
 
 def metrics_show() -> str:
     """What `dvc metrics show` prints."""
+    command = ["metrics", "show", "--precision", "4"]
     shown = subprocess.run(
-        [sys.executable, "-m", "dvc", "metrics", "show", "--precision", "4"],
-        check=True,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-m", "dvc", *command], check=True, capture_output=True, text=True
     )
     lines = [line.rstrip() for line in shown.stdout.strip().splitlines()]
-    return "\n".join(["```console", "$ dvc metrics show --precision 4", *lines, "```"])
+    return "\n".join(["```console", f"$ dvc {' '.join(command)}", *lines, "```"])
 
 
-def sampled() -> str:
-    """The table of the linear classifiers trained on sampled classes."""
-    lines = [
+def learning_rates() -> str:
+    """The table of the learning rates that were tried and of those chosen."""
+    table = files.read_csv(RATES, ("model", "learning_rate", "accuracy", "chosen"))
+    table["cell"] = [
+        f"{row.learning_rate:g}: {'diverged' if isnan(row.accuracy) else percent(row.accuracy)}"
+        for row in table.itertuples()
+    ]
+    return markdown(
+        " | learning rate: validation accuracy, % | chosen:",
         (
-            "| training | K | learning rate | test accuracy, % "
-            "| full negative log-likelihood, nats |"
+            f"{name} | {', '.join(grid['cell'])} | {grid['learning_rate'][grid['chosen']].item():g}"
+            for name, grid in table.groupby("model", sort=False)
         ),
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for m in files.read_json(METRICS / "sampled.json").values():
-        loss = f"{m['test_loss']:.4f}"
-        if m["test_loss_hi"] is not None:
-            loss += f" ± {(m['test_loss_hi'] - m['test_loss_lo']) / 2:.4f}"
-        ends = {"test_lo": m["test_accuracy_lo"], "test_hi": m["test_accuracy_hi"]}
-        lines.append(
-            f"| {training_of(m)} | {m['samples'] or ''} | {m['learning_rate']:g} "
-            f"| {findings.interval(m | ends)} | {loss} |"
-        )
-    return "\n".join(lines)
+    )
 
 
-def instance() -> str:
-    """The table of the trainings on as many classes as images."""
-    lines = [
-        (
-            "| images drawn | training | K | epochs | learning rate "
-            "| top-1 on fresh views, % | full negative log-likelihood, nats |"
-        ),
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    laws = {"uniform": "once an epoch", "zipf": "by Zipf's law"}
-    lines += [
-        f"| {laws[m['images']]} | {training_of(m)} | {m['samples'] or ''} | {m['epochs']} "
-        f"| {m['learning_rate']:g} | {100 * m['test_accuracy']:.1f} | {m['test_loss']:.2f} |"
-        for m in files.read_json(METRICS / "instance.json").values()
-    ]
-    return "\n".join(lines)
+def bfloat16() -> str:
+    """The study with matrix products in bfloat16."""
+    return findings.study("bfloat16")
 
 
 def diagnostics() -> str:
     """The table of what the networks of each depth do beyond their accuracy."""
-    summary, calibration, layers = (
+    summary, bins, layers = (
         files.read_csv(DIAGNOSTICS / f"{name}.csv", ["model"])
         for name in ("summary", "calibration", "layers")
     )
-    lines = [
-        (
-            "| hidden layers | NLL, nats | ECE, % | confidence less accuracy, % "
-            "| images that all seeds get wrong | gradients, first by last layer: initial | trained "
-            "| cosine: initial | trained |"
-        ),
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for m in summary.to_dict("records"):
-        bins = calibration[calibration["model"] == m["model"]]
-        excess = (bins["count"] * (bins["confidence"] - bins["accuracy"])).sum()
-        ratios, cosines = [], []
-        for state in ("initial", "trained"):
-            rows = layers[(layers["model"] == m["model"]) & (layers["state"] == state)]
-            norms = rows["gradient_norm"]
-            ratios.append(f"{norms.iloc[0] / norms.iloc[-1]:.2f}" if m["depth"] else "")
-            cosines.append(f"{rows['similarity'].iloc[-1]:.2f}")
-        lines.append(
-            f"| {m['depth']} | {m['test_loss']:.4f} | {100 * m['ece']:.2f} "
-            f"| {100 * excess / bins['count'].sum():+.2f} | {m['wrong_by_all_seeds']} "
-            f"| {' | '.join(ratios + cosines)} |"
+    bins["excess"] = bins["count"] * (bins["confidence"] - bins["accuracy"])
+    sums = bins.groupby("model")[["excess", "count"]].sum()
+    ends = layers.groupby(["model", "state"])[["gradient_norm", "similarity"]]
+    ratio = ends.first()["gradient_norm"] / ends.last()["gradient_norm"]
+    rows = []
+    for m in summary.itertuples():
+        both = [(m.model, state) for state in ("initial", "trained")]
+        ratios = " | ".join(f"{ratio[key]:.2f}" if m.depth else "" for key in both)
+        cosines = " | ".join(f"{ends.last()['similarity'][key]:.2f}" for key in both)
+        excess = sums.loc[m.model, "excess"] / sums.loc[m.model, "count"]
+        rows.append(
+            f"{m.depth} | {m.test_loss:.4f} | {percent(m.ece)} | {100 * excess:+.2f} | "
+            f"{m.wrong_by_all_seeds} | {ratios} | {cosines}"
         )
-    return "\n".join(lines)
-
-
-def benchmark() -> str:
-    """What the benchmark of the sampled softmax wrote."""
-    return (RECORDS / "sampled_softmax.md").read_text(encoding="utf-8").rstrip()
-
-
-def training() -> str:
-    """What the benchmark of the training wrote."""
-    return (RECORDS / "training.md").read_text(encoding="utf-8").rstrip()
-
-
-def repro() -> str:
-    """What the benchmark of a whole run wrote."""
-    return (RECORDS / "repro.md").read_text(encoding="utf-8").rstrip()
-
-
-def scale() -> str:
-    """What the benchmark says that DVC itself costs."""
-    return (RECORDS / "scale.md").read_text(encoding="utf-8").rstrip()
+    return markdown(
+        "hidden layers: | NLL, nats: | ECE, %: | confidence less accuracy, %: | "
+        "images that all seeds get wrong: | gradients, first by last layer: initial: | trained: | "
+        "cosine: initial: | trained:",
+        rows,
+    )
 
 
 def tuning() -> str:
     """The table of the learning rates tried with as many classes as images."""
-    columns = ("run", "epochs", "class_rate", "learning_rate", "loss", "accuracy")
+    columns = ["run", "epochs", "class_rate", "learning_rate", "loss", "accuracy"]
     table = files.read_csv(RECORDS / "instance_tuning.csv", columns)
     rates = sorted(set(table["learning_rate"]))
-    lines = [
-        f"| run | epochs | `class_rate` | {' | '.join(f'{rate:g}' for rate in rates)} |",
-        f"| --- | ---: | ---: |{' ---: |' * len(rates)}",
-    ]
-    for (run, epochs, class_rate), rows in table.groupby(list(columns[:3]), sort=False):
+    rows = []
+    for (run, epochs, class_rate), tried in table.groupby(columns[:3], sort=False):
+        best = tried.sort_values(["accuracy", "loss"], ascending=[False, True]).index[0]
         cells = dict.fromkeys(rates, "")
-        ranked = rows.sort_values(["accuracy", "loss"], ascending=[False, True])
-        best = ranked["learning_rate"].iloc[0]
-        for rate, loss, accuracy in zip(*(rows[name] for name in columns[3:]), strict=True):
-            cell = "diverged" if isnan(loss) else f"{loss:.2f}, {100 * accuracy:.1f} %"
-            cells[rate] = f"**{cell}**" if rate == best and len(rows) > 1 else cell
-        lines.append(f"| {run} | {epochs} | {class_rate:g} | {' | '.join(cells.values())} |")
-    return "\n".join(lines)
+        for m in tried.itertuples():
+            cell = "diverged" if isnan(m.loss) else f"{m.loss:.2f}, {percent(m.accuracy, 1)} %"
+            chosen = m.Index == best and len(tried) > 1
+            cells[m.learning_rate] = f"**{cell}**" if chosen else cell
+        rows.append(f"{run} | {epochs} | {class_rate:g} | {' | '.join(cells.values())}")
+    heads = "".join(f" | {rate:g}:" for rate in rates)
+    return markdown(f"run | epochs: | `class_rate`:{heads}", rows)
 
 
 def seconds() -> str:
     """The table of processor seconds of trainings on as many classes as images."""
     columns = ("run", "epochs", "processor_s", "test_loss", "test_accuracy")
-    table = files.read_csv(RECORDS / "instance.csv", columns)
-    lines = [
+    return markdown(
+        "run | epochs: | processor, s: | top-1 on fresh views, %: | "
+        "full negative log-likelihood, nats:",
         (
-            "| run | epochs | processor, s | top-1 on fresh views, % "
-            "| full negative log-likelihood, nats |"
+            f"{m.run} | {m.epochs} | {m.processor_s:.0f} | {percent(m.test_accuracy, 1)} | "
+            f"{m.test_loss:.2f}"
+            for m in files.read_csv(RECORDS / "instance.csv", columns).itertuples()
         ),
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {run} | {epochs} | {processor:.0f} | {100 * accuracy:.1f} | {loss:.2f} |"
-        for run, epochs, processor, loss, accuracy in zip(*map(table.get, columns), strict=True)
-    ]
-    return "\n".join(lines)
+    )
 
 
 def emulated() -> str:
     """The table of the hashes on this processor and on emulated ones."""
-    columns = ("processor", "settings", "model", "hash")
-    table = files.read_csv(RECORDS / "emulated.csv", columns)
-    models = list(dict.fromkeys(table["model"]))
-    lines = [
-        f"| processor | settings | {' | '.join(models)} | as strict mode on the first |",
-        f"| --- | --- |{' --- |' * len(models)} :---: |",
-    ]
-    expected: list[str] | None = None
-    for (processor, settings), rows in table.groupby(["processor", "settings"], sort=False):
-        hashes = rows["hash"].tolist()
-        expected = expected or hashes
-        shown = " | ".join(f"`{digest[:8]}`" for digest in hashes)
-        same = "yes" if hashes == expected else "no"
-        lines.append(f"| {processor} | {settings} | {shown} | {same} |")
-    return "\n".join(lines)
+    table = files.read_csv(RECORDS / "emulated.csv", ("processor", "settings", "model", "hash"))
+    hashes = table.groupby(["processor", "settings"], sort=False)["hash"].agg(list)
+    return markdown(
+        f"processor | settings | {' | '.join(table['model'].unique())} | "
+        ":as strict mode on the first:",
+        (
+            f"{' | '.join(place)} | {' | '.join(f'`{digest[:8]}`' for digest in found)} | "
+            f"{'yes' if found == hashes.iloc[0] else 'no'}"
+            for place, found in hashes.items()
+        ),
+    )
 
 
 def strict_cost() -> str:
     """The table of what a step takes in both modes."""
-    columns = ("model", "settings", "milliseconds")
-    table = files.read_csv(RECORDS / "strict_cost.csv", columns)
-    lines = ["| | default, ms | strict, ms | ratio |", "| --- | ---: | ---: | ---: |"]
-    for model, row in table.pivot_table("milliseconds", "model", "settings").iterrows():
-        default, strict = row["default mode"], row["strict mode"]
-        lines.append(f"| {model} | {default:.2f} | {strict:.2f} | {strict / default:.2f} |")
-    return "\n".join(lines)
+    table = files.read_csv(RECORDS / "strict_cost.csv", ("model", "settings", "milliseconds"))
+    times = table.pivot_table("milliseconds", "model", "settings")
+    return markdown(
+        " | default, ms: | strict, ms: | ratio:",
+        (
+            f"{model} | {default:.2f} | {strict:.2f} | {strict / default:.2f}"
+            for model, default, strict in times[["default mode", "strict mode"]].itertuples()
+        ),
+    )
 
 
+def recorded(name: str) -> Callable[[], str]:
+    """The block that is what a benchmark wrote."""
+    return lambda: files.read_text(RECORDS / f"{name}.md").rstrip()
+
+
+# Each by the name of its function, and what benchmarks wrote by the name of its file.
 BLOCKS: dict[str, Callable[[], str]] = {
-    "claim": findings.claim,
-    "results": findings.results,
-    "differences": findings.differences,
-    "best": findings.best,
-    "trend": findings.trend,
-    "learning-rates": findings.learning_rates,
-    "plain-recipes": findings.plain_recipes,
-    "regularisation": findings.regularisation,
-    "regularised": findings.regularised,
-    "bfloat16": findings.bfloat16,
-    "budgets": findings.budgets,
-    "widths": widths,
-    "metrics-show": metrics_show,
-    "sampled": sampled,
-    "instance": instance,
-    "diagnostics": diagnostics,
-    "benchmark": benchmark,
-    "training": training,
-    "repro": repro,
-    "scale": scale,
-    "tuning": tuning,
-    "seconds": seconds,
-    "emulated": emulated,
-    "strict-cost": strict_cost,
-}
-
-
-def training_of(m: dict[str, Any]) -> str:
-    """The way of a training in words."""
-    names = {
-        "full": "full softmax",
-        "importance": "sampled, importance weights",
-        "stated": "sampled, stated weights",
-        "none": "sampled, no correction",
-    }
-    return names[m["weighting"]]
+    function.__name__.replace("_", "-"): function
+    for function in (
+        *(findings.claim, findings.results, findings.differences, findings.best, findings.trend),
+        *(findings.sampled, findings.instance, findings.regularised, findings.budgets),
+        *(widths, metrics_show, learning_rates, bfloat16, diagnostics),
+        *(tuning, seconds, emulated, strict_cost),
+    )
+} | {name: recorded(name) for name in ("sampled_softmax", "training", "repro", "scale")}

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
 from pipeline import files, parameters
-from tools import docs, findings
+from tools import findings
 from tools.plots_page import vega
 from tools.verify import ENVIRONMENT
 
@@ -71,8 +71,8 @@ def render(*, draws: bool) -> str:
         trend=_html(findings.trend()),
         differences=_html(findings.differences()),
         best=_html(findings.best()),
-        sampled=_html(docs.sampled()),
-        instance=_html(docs.instance()),
+        sampled=_html(findings.sampled()),
+        instance=_html(findings.instance()),
         curves=_curves(tables["curves"]),
         views=_views(tables["instance"]),
         confusions=_confusions(tables["confusion"]),
@@ -113,9 +113,11 @@ def read_tables() -> dict[str, pd.DataFrame]:
         pd.DataFrame([{"run": name} | m for name, m in files.read_json(path).items()])
         for path in (findings.METRICS / "sampled.json", findings.METRICS / "instance.json")
     )
-    sampled["training"] = [docs.training_of(m) for m in sampled.to_dict("records")]
+    sampled["training"] = sampled["weighting"].map(findings.WEIGHTINGS)
     of_run = {
-        m["run"]: docs.training_of(m).removeprefix("sampled, ").removesuffix(" weights")
+        m["run"]: findings.WEIGHTINGS[m["weighting"]]
+        .removeprefix("sampled, ")
+        .removesuffix(" weights")
         + ("" if pd.isna(m["samples"]) else f", K = {m['samples']:.0f}")
         + f", {m['epochs']} epochs"
         + (", Zipf" if m["images"] == "zipf" else "")

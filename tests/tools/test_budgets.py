@@ -9,8 +9,7 @@ from conftest import ROOT
 from isoparam.budget import width_for_budget
 from isoparam.figures.budgets import error_by_budget
 from isoparam.figures.depth import png
-from pipeline import files, parameters
-from tools import plot_budgets
+from tools import findings
 
 
 def table(best):
@@ -48,18 +47,12 @@ def test_no_budget_is_no_figure():
 
 def test_what_is_recorded_is_on_its_budgets_and_the_figure_is_drawn_from_it(monkeypatch):
     monkeypatch.chdir(ROOT)
-    tables = {
-        int(path.stem): files.read_csv(path, plot_budgets.COLUMNS)
-        for path in Path("studies/budgets").glob("[0-9]*.csv")
-    }
-    assert len(tables) >= 4  # beside the study itself
-    for budget, rows in tables.items():
+    *tables, study = findings.read_budgets().items()
+    assert len(tables) >= 4
+    for budget, rows in tables:
         assert rows["depth"].tolist() == list(range(9))
         assert (rows["seeds"] == 3).all()
         for row in rows[rows["depth"] > 0].to_dict("records"):
             assert row["width"] == width_for_budget(budget, row["depth"], 784, 10)
-    tables[parameters.read_params().budget] = files.read_csv(
-        plot_budgets.STUDY, plot_budgets.COLUMNS
-    )
     recorded = Path("studies/budgets/error.png").read_bytes()
-    assert png(error_by_budget(tables)) == recorded
+    assert png(error_by_budget(dict([*tables, study]))) == recorded

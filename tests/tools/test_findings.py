@@ -9,7 +9,7 @@ from conftest import SAMPLED_YAML
 from isoparam.results.statistics import estimate
 from pipeline import files, parameters
 from stages import aggregate
-from tools import findings
+from tools import docs, findings
 
 # Deviations of seeds from the mean, not the same for two models.
 NOISE = {
@@ -183,15 +183,15 @@ def test_the_results_mark_what_may_be_the_best(study):
 
 def test_learning_rates_are_told_with_what_diverged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    findings.TUNING.parent.mkdir()
-    findings.TUNING.write_text(
+    docs.RATES.parent.mkdir()
+    docs.RATES.write_text(
         "model,depth,learning_rate,accuracy,accuracy_sd,seeds,chosen\n"
         "L0,0,0.03,0.92,0.001,3,True\n"
         "L2,2,0.1,0.98,0.001,3,False\n"
         "L2,2,0.2,0.985,0.001,3,True\n"
         "L2,2,0.4,,,3,False\n"
     )
-    assert findings.learning_rates().splitlines()[2:] == [
+    assert docs.learning_rates().splitlines()[2:] == [
         "| L0 | 0.03: 92.00 | 0.03 |",
         "| L2 | 0.1: 98.00, 0.2: 98.50, 0.4: diverged | 0.2 |",
     ]
