@@ -58,29 +58,33 @@ def render(*, draws: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(SOURCES), autoescape=True, undefined=StrictUndefined
     )
-    params = parameters.read_params()
-    inputs, _ = sizes_of(params.data.dataset, params.data.own)
-    names = findings.class_names()
-    tables = read_tables()
+    data = parameters.read_params().data
+    inputs, _ = sizes_of(data.dataset, data.own)
+    tables, names = read_tables(), findings.class_names()
+    texts = {
+        name: _html(getattr(findings, name)())
+        for name in ("claim", "results", "trend", "differences", "best", "sampled", "instance")
+    }
     return environment.get_template("report.html.j2").render(
+        **texts,
         networks=draws,
         side=isqrt(inputs),
         test_images=findings.read_comparisons()["test_images"],
-        claim=_html(findings.claim()),
-        results=_html(findings.results()),
-        trend=_html(findings.trend()),
-        differences=_html(findings.differences()),
-        best=_html(findings.best()),
-        sampled=_html(findings.sampled()),
-        instance=_html(findings.instance()),
-        curves=_curves(tables["curves"]),
-        views=_views(tables["instance"]),
+        curves={
+            name: _by_epoch(tables["curves"], column, "model", form)
+            for name, column, form in (
+                ("validation error", "error", "{:.2%}"),
+                ("validation loss", "validation_loss", "{:.4f}"),
+                ("training loss", "train_loss", "{:.4f}"),
+            )
+        },
+        views=_by_epoch(tables["instance"], "accuracy", "training", "{:.1%}"),
         confusions=_confusions(tables["confusion"]),
         hard=hard_digits(),
         commit=commit(),
         environment=_environment(),
-        parameters=parameters.PARAMETERS.read_text(encoding="utf-8"),
-        learning_rates=parameters.LEARNING_RATES.read_text(encoding="utf-8"),
+        parameters=files.read_text(parameters.PARAMETERS),
+        learning_rates=files.read_text(parameters.LEARNING_RATES),
         stages=_stages(),
         vega=vega(),
         classes=names,
@@ -92,45 +96,43 @@ def render(*, draws: bool) -> str:
 def read_tables() -> dict[str, pd.DataFrame]:
     """What the charts show, as recorded: a table for each."""
     depth = files.read_csv(PLOTS / "depth_accuracy.csv", ("model", "depth", "accuracy"))
-    curves = [
-        files.read_csv(PLOTS / f"curves/{model}.csv", ("epoch", "validation_accuracy")).assign(
-            model=model, depth=of_depth
+    columns = ("epoch", "validation_accuracy", "validation_loss", "train_loss")
+    curves = pd.concat(
+        files.read_csv(PLOTS / f"curves/{row.model}.csv", columns).assign(
+            model=row.model, depth=row.depth
         )
-        for model, of_depth in zip(depth["model"], depth["depth"], strict=True)
-    ]
-    confusion = files.read_csv(PLOTS / "diagnostics/confusion.csv", ("model", "label"))
+        for row in depth.itertuples()
+    )
+    curves["error"] = 1 - curves["validation_accuracy"]
     pairs = pd.DataFrame(
-        [
-            # Of the row less the column.
-            pair
-            | {"difference": -pair["difference"]}
-            | {"lo": _less(pair["hi"]), "hi": _less(pair["lo"])}
-            | {"significant": findings.is_significant(pair)}
-            for pair in findings.pairs_on_budget(findings.read_comparisons())
-        ]
+        # Of the row less the column.
+        pair
+        | {
+            name: None if pair[other] is None else -pair[other]
+            for name, other in (("difference", "difference"), ("lo", "hi"), ("hi", "lo"))
+        }
+        | {"significant": findings.is_significant(pair)}
+        for pair in findings.pairs_on_budget(findings.read_comparisons())
     )
+    confusion = files.read_csv(PLOTS / "diagnostics/confusion.csv", ("model", "label"))
     sampled, instance = (
-        pd.DataFrame([{"run": name} | m for name, m in files.read_json(path).items()])
-        for path in (findings.METRICS / "sampled.json", findings.METRICS / "instance.json")
+        pd.DataFrame.from_dict(files.read_json(findings.METRICS / f"{name}.json"), orient="index")
+        for name in ("sampled", "instance")
     )
-    sampled["training"] = sampled["weighting"].map(findings.WEIGHTINGS)
-    of_run = {
-        m["run"]: findings.WEIGHTINGS[m["weighting"]]
-        .removeprefix("sampled, ")
-        .removesuffix(" weights")
-        + ("" if pd.isna(m["samples"]) else f", K = {m['samples']:.0f}")
-        + f", {m['epochs']} epochs"
-        + (", Zipf" if m["images"] == "zipf" else "")
-        for m in instance.to_dict("records")
-    }
-    epochs = files.read_csv(PLOTS / "instance.csv", ("run", "epoch", "accuracy", "loss"))
+    for table in (sampled, instance):
+        table["training"] = table["weighting"].map(findings.WEIGHTINGS)
+    short = instance["training"].str.removeprefix("sampled, ").str.removesuffix(" weights")
+    k = [f", K = {count:.0f}" if count > 0 else "" for count in instance["samples"]]
+    zipf = instance["images"].map({"zipf": ", Zipf"}).fillna("")
+    of_run = short + k + ", " + instance["epochs"].astype(str) + " epochs" + zipf
+    views = files.read_csv(PLOTS / "instance.csv", ("run", "epoch", "accuracy", "loss"))
     return {
         "depth": depth,
         "pairs": pairs,
-        "curves": pd.concat(curves, ignore_index=True),
+        "curves": curves,
         "confusion": confusion.melt(["model", "label"], var_name="predicted", value_name="images"),
-        "sampled": sampled,
-        "instance": epochs.assign(training=epochs["run"].map(of_run)),
+        "sampled": sampled.rename_axis("run").reset_index(),
+        "instance": views.assign(training=views["run"].map(of_run)),
     }
 
 
@@ -223,32 +225,21 @@ def _table(table: pd.DataFrame, corner: str) -> str:
     return str(table.rename_axis(index=None, columns=corner).to_html(border=0))
 
 
-def _wide(table: pd.DataFrame, shown: pd.Series, column: str) -> str:
+def _by_epoch(table: pd.DataFrame, value: str, column: str, form: str) -> str:
     """A row for each epoch; what has no such epoch is left blank."""
-    rows = table.assign(shown=shown)
-    wide = rows.pivot_table("shown", "epoch", column, aggfunc="first", sort=False)
+    cells = table.assign(shown=[form.format(v).replace("%", " %") for v in table[value]])
+    wide = cells.pivot_table("shown", "epoch", column, aggfunc="first", sort=False)
     return _table(wide.sort_index().fillna(""), "epoch")
 
 
-def _curves(curves: pd.DataFrame) -> list[tuple[str, str]]:
-    shown = {
-        "validation error": (100 * (1 - curves["validation_accuracy"])).map("{:.2f} %".format),
-        "validation loss": curves["validation_loss"].map("{:.4f}".format),
-        "training loss": curves["train_loss"].map("{:.4f}".format),
+def _confusions(confusion: pd.DataFrame) -> dict[str, str]:
+    return {
+        str(name): _table(
+            rows.pivot_table("images", "label", "predicted", sort=False).round(1),
+            "true, predicted",
+        )
+        for name, rows in confusion.groupby("model", sort=False)
     }
-    return [(name, _wide(curves, values, "model")) for name, values in shown.items()]
-
-
-def _views(instance: pd.DataFrame) -> str:
-    return _wide(instance, (100 * instance["accuracy"]).map("{:.1f} %".format), "training")
-
-
-def _confusions(confusion: pd.DataFrame) -> list[tuple[str, str]]:
-    tables = []
-    for name, rows in confusion.groupby("model", sort=False):
-        wide = rows.pivot_table("images", "label", "predicted", sort=False)
-        tables.append((str(name), _table(wide.round(1), "true, predicted")))
-    return tables
 
 
 def _environment() -> dict[str, str]:
@@ -282,7 +273,3 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows for JSON, which has no NaN; numbers keep all their digits."""
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows
-
-
-def _less(value: float | None) -> float | None:
-    return None if value is None else -value

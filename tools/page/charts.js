@@ -14,67 +14,64 @@ const config = {
   },
   legend: {
     labelColor: "var(--ink)", titleColor: "var(--muted)", titleFontWeight: "normal",
-    labelFontSize: wide ? 12 : 10.5, titleFontSize: 12, orient: "top", symbolSize: 110, labelLimit: 0, symbolOpacity: 1, columnPadding: 16,
+    labelFontSize: wide ? 12 : 10.5, titleFontSize: 12, orient: "top", symbolSize: 110,
+    labelLimit: 0, symbolOpacity: 1, columnPadding: 16,
   },
 };
-const points = ".3f", percent = ".2%";
+const percent = ".2%";
+const number = (field, more) => ({ field, type: "quantitative", ...more });
+const category = (field, title, axis) => ({ field, type: "nominal", title, axis: { labelAngle: 0, domain: false, ticks: false, ...axis } });
+const tooltip = (...rows) =>
+  rows.map(([field, title = field, format]) => (format ? number(field, { title, format }) : { field, title }));
+const interval = (lo, hi, form) => ({
+  calculate: `isValid(datum.${lo}) ? format(datum.${lo}, '${form}') + ' to ' + format(datum.${hi}, '${form}') : 'none'`, as: "interval",
+});
+const epochs = { x: number("epoch", { axis: { tickMinStep: 1, grid: false } }) };
+const tile = (band, cornerRadius) => ({ type: "rect", cornerRadius, width: { band: band[0] }, height: { band: band[1] } });
+const dots = (size) => ({ type: "point", filled: true, opacity: 1, size });
+
 const depths = data.depth.map((row) => row.depth);
-const depthColour = {
-  field: "depth", type: "nominal", title: "hidden layers", sort: depths, legend: { columns: wide ? 0 : 5 },
-  scale: { domain: depths, range: depths.map((depth) => `var(--depth-${depth % 9})`) },
-};
-const verdicts = { "may be the best": "var(--accent)", "is not the best": "var(--muted)", "off the budget": "var(--warm)" };
+const verdicts = { "may be the best": ["var(--accent)", "circle"], "is not the best": ["var(--muted)", "square"], "off the budget": ["var(--warm)", "triangle-up"] };
 const [best, worse, off] = Object.keys(verdicts);
 for (const row of data.depth) row.verdict = row.may_be_best ? best : row.on_budget ? worse : off;
-const shownVerdicts = Object.keys(verdicts).filter((verdict) => data.depth.some((row) => row.depth > 0 && row.verdict == verdict));
-const interval = (lo, hi, form) =>
-  `isValid(datum.${lo}) ? format(datum.${lo}, '${form}') + ' to ' + format(datum.${hi}, '${form}') : 'none'`;
+const deep = data.depth.filter((row) => row.depth > 0);
+const shown = Object.keys(verdicts).filter((verdict) => deep.some((row) => row.verdict == verdict));
+const byVerdict = (place) => ({ domain: shown, range: shown.map((verdict) => verdicts[verdict][place]) });
 
 // One line among many: by a list for the keyboard and for fingers, or in the legend with a mouse.
-const only = (name, options) => ({ name: "only", value: "all", bind: { input: "select", name, options: ["all", ...options] } });
-const lit = (param, field) => ({ test: { and: [{ param }, `only == 'all' || datum.${field} == only`] } });
+const select = (name, title, value, options) => ({ name, value, bind: { input: "select", name: title, options } });
+const only = (title, options) => select("only", title, "all", ["all", ...options]);
+const pick = (name, field) => ({ params: [{ name, select: { type: "point", fields: [field] }, bind: "legend" }] });
+const lit = (param, field, on, rest) => ({
+  condition: { test: { and: [{ param }, `only == 'all' || datum.${field} == only`] }, value: on }, value: rest,
+});
 
 const charts = {
   depth: {
     description: "Test accuracy against the number of hidden layers, with 95 % intervals",
     height: 320,
-    data: { values: data.depth.filter((row) => row.depth > 0) },
-    transform: [
-      { calculate: interval("accuracy_lo", "accuracy_hi", percent), as: "interval" },
-    ],
+    data: { values: deep },
+    transform: [interval("accuracy_lo", "accuracy_hi", percent)],
     encoding: {
       x: { field: "depth", type: "ordinal", title: "hidden layers", axis: { labelAngle: 0 } },
-      color: {
-        field: "verdict", title: null, legend: { columns: wide ? 0 : 1 },
-        scale: { domain: shownVerdicts, range: shownVerdicts.map((verdict) => verdicts[verdict]) },
-      },
-      tooltip: [
-        { field: "depth", title: "hidden layers" },
-        { field: "width", title: "units each", format: "," },
-        { field: "parameters", format: "," },
-        { field: "accuracy", title: "test accuracy", format: percent },
-        { field: "interval", title: "95 % interval" },
-        { field: "validation_accuracy", title: "validation accuracy", format: percent },
-        { field: "seeds" },
-      ],
+      color: { field: "verdict", title: null, legend: { columns: wide ? 0 : 1 }, scale: byVerdict(0) },
+      tooltip: tooltip(
+        ["depth", "hidden layers"], ["width", "units each", ","], ["parameters", "parameters", ","],
+        ["accuracy", "test accuracy", percent], ["interval", "95 % interval"],
+        ["validation_accuracy", "validation accuracy", percent], ["seeds"],
+      ),
     },
     layer: [
       {
         mark: { type: "rule", strokeWidth: 3, strokeCap: "round" },
         encoding: {
-          y: { field: "accuracy_lo", type: "quantitative", title: "test accuracy", scale: { zero: false }, axis: { format: ".2%" } },
+          y: number("accuracy_lo", { title: "test accuracy", scale: { zero: false }, axis: { format: percent } }),
           y2: { field: "accuracy_hi" },
         },
       },
       {
-        mark: { type: "point", filled: true, opacity: 1, size: 150 },
-        encoding: {
-          y: { field: "accuracy", type: "quantitative" },
-          shape: {
-            field: "verdict", title: null,
-            scale: { domain: shownVerdicts, range: shownVerdicts.map((verdict) => ({ [best]: "circle", [worse]: "square" })[verdict] ?? "triangle-up") },
-          },
-        },
+        mark: dots(150),
+        encoding: { y: number("accuracy"), shape: { field: "verdict", title: null, scale: byVerdict(1) } },
       },
     ],
   },
@@ -84,36 +81,32 @@ const charts = {
     height: 40 * new Set(data.pairs.map((pair) => pair.second)).size,
     data: { values: data.pairs },
     transform: [
-      { calculate: "100 * datum.difference", as: "points" },
-      { calculate: "100 * datum.lo", as: "low" },
-      { calculate: "100 * datum.hi", as: "high" },
-      { calculate: interval("low", "high", "+.3f"), as: "interval" },
+      ...Object.entries({ points: "difference", low: "lo", high: "hi" }).map(([as, field]) => ({ calculate: `100 * datum.${field}`, as })),
+      interval("low", "high", "+.3f"),
       { calculate: "abs(datum.points)", as: "size" },
       { calculate: "datum.second + ' less ' + datum.first", as: "pair" },
     ],
     encoding: {
-      x: { field: "first", type: "nominal", title: null, axis: { labelAngle: 0, domain: false, ticks: false } },
-      y: { field: "second", type: "nominal", title: null, axis: { domain: false, ticks: false } },
-      tooltip: [
-        { field: "pair", title: "difference" },
-        { field: "points", type: "quantitative", format: "+.3f" },
-        { field: "interval", title: "95 % interval" },
-        { field: "p_adjusted", type: "quantitative", title: "p, Holm's correction", format: ".2~g" },
-      ],
+      x: category("first", null),
+      y: category("second", null),
+      tooltip: tooltip(
+        ["pair", "difference"], ["points", "points", "+.3f"], ["interval", "95 % interval"],
+        ["p_adjusted", "p, Holm's correction", ".2~g"],
+      ),
     },
     layer: [
       {
-        mark: { type: "rect", cornerRadius: 4, width: { band: 0.95 }, height: { band: 0.9 } },
+        mark: tile([0.95, 0.9], 4),
         encoding: {
           fill: { condition: { test: "datum.points > 0", value: "var(--accent)" }, value: "var(--warm)" },
-          fillOpacity: { field: "size", type: "quantitative", legend: null, scale: { range: [0.04, 0.45], zero: true } },
+          fillOpacity: number("size", { legend: null, scale: { range: [0.04, 0.45], zero: true } }),
           stroke: { condition: { test: "datum.significant", value: "var(--ink)" }, value: "transparent" },
           strokeWidth: { value: 2 },
         },
       },
       {
         mark: { type: "text", color: "var(--ink)", fontSize: wide ? 12 : 10 },
-        encoding: { text: { field: "points", type: "quantitative", format: "+.2f" } },
+        encoding: { text: number("points", { format: "+.2f" }) },
       },
     ],
   },
@@ -123,49 +116,41 @@ const charts = {
     height: 340,
     data: { values: data.curves },
     params: [
-      {
-        name: "measure", value: "validation error",
-        bind: { input: "select", name: "Shown:", options: ["validation error", "validation loss", "training loss"] },
-      },
+      select("measure", "Shown:", "validation error", ["validation error", "validation loss", "training loss"]),
       only("Depth:", depths),
     ],
     transform: [
-      { calculate: "1 - datum.validation_accuracy", as: "error" },
       { calculate: "measure == 'validation error' ? datum.error : measure == 'validation loss' ? datum.validation_loss : datum.train_loss", as: "shown" },
       { calculate: "measure == 'validation error' ? min(datum.shown, max(1 - datum.validation_accuracy_hi, 0.001)) : datum.shown", as: "low" }, // a logarithm has no 0
       { calculate: "measure == 'validation error' ? 1 - datum.validation_accuracy_lo : datum.shown", as: "high" },
       { filter: "datum.shown > 0" },
     ],
     encoding: {
-      x: { field: "epoch", type: "quantitative", axis: { tickMinStep: 1, grid: false } },
-      color: depthColour,
-      opacity: { condition: { ...lit("chosen", "depth"), value: 1 }, value: 0.08 },
+      ...epochs,
+      color: {
+        field: "depth", type: "nominal", title: "hidden layers", sort: depths, legend: { columns: wide ? 0 : 5 },
+        scale: { domain: depths, range: depths.map((depth) => `var(--depth-${depth % 9})`) },
+      },
+      opacity: lit("chosen", "depth", 1, 0.08),
     },
     layer: [
       {
         mark: { type: "area" },
         encoding: {
-          y: { field: "low", type: "quantitative", scale: { type: "log", nice: false }, title: null, axis: { format: "~g", labelExpr: "measure == 'validation error' && datum.label ? format(datum.value, '~%') : datum.label" } },
+          y: number("low", { scale: { type: "log", nice: false }, title: null, axis: { format: "~g", labelExpr: "measure == 'validation error' && datum.label ? format(datum.value, '~%') : datum.label" } }),
           y2: { field: "high" },
-          opacity: { condition: { ...lit("chosen", "depth"), value: 0.18 }, value: 0 },
+          opacity: lit("chosen", "depth", 0.18, 0),
         },
       },
-      {
-        params: [{ name: "chosen", select: { type: "point", fields: ["depth"] }, bind: "legend" }],
-        mark: { type: "line", strokeWidth: 2 },
-        encoding: { y: { field: "shown", type: "quantitative" } },
-      },
+      { ...pick("chosen", "depth"), mark: { type: "line", strokeWidth: 2 }, encoding: { y: number("shown") } },
       {
         mark: { type: "point", filled: true, size: 40 },
         encoding: {
-          y: { field: "shown", type: "quantitative" },
-          tooltip: [
-            { field: "depth", title: "hidden layers" },
-            { field: "epoch" },
-            { field: "error", type: "quantitative", title: "validation error", format: percent },
-            { field: "validation_loss", type: "quantitative", title: "validation loss", format: points },
-            { field: "train_loss", type: "quantitative", title: "training loss", format: ".4f" },
-          ],
+          y: number("shown"),
+          tooltip: tooltip(
+            ["depth", "hidden layers"], ["epoch"], ["error", "validation error", percent],
+            ["validation_loss", "validation loss", ".3f"], ["train_loss", "training loss", ".4f"],
+          ),
         },
       },
     ],
@@ -175,40 +160,31 @@ const charts = {
     description: "Errors by true and predicted digit",
     height: 30 * data.classes.length,
     data: { values: data.confusion },
-    params: [
-      {
-        name: "network", value: data.chosen,
-        bind: { input: "select", name: "Network:", options: data.depth.map((row) => row.model) },
-      },
-    ],
+    params: [select("network", "Network:", data.chosen, data.depth.map((row) => row.model))],
     transform: [
       { filter: "datum.model == network" },
       { calculate: "datum.label == datum.predicted ? 0 : datum.images", as: "errors" },
     ],
     encoding: {
-      x: { field: "predicted", type: "nominal", title: "predicted digit", axis: { labelAngle: 0, domain: false, ticks: false } },
-      y: { field: "label", type: "nominal", title: "true digit", axis: { domain: false, ticks: false } },
-      tooltip: [
-        { field: "label", title: "true digit" },
-        { field: "predicted", title: "predicted digit" },
-        { field: "images", type: "quantitative", format: ".1f" },
-      ],
+      x: category("predicted", "predicted digit"),
+      y: category("label", "true digit"),
+      tooltip: tooltip(["label", "true digit"], ["predicted", "predicted digit"], ["images", "images", ".1f"]),
     },
     layer: [
       {
-        mark: { type: "rect", cornerRadius: 3, width: { band: 0.96 }, height: { band: 0.92 } },
+        mark: tile([0.96, 0.92], 3),
         encoding: {
           fill: { condition: { test: "datum.label == datum.predicted", value: "var(--line)" }, value: "var(--accent)" },
-          fillOpacity: {
+          fillOpacity: number("errors", {
             condition: { test: "datum.label == datum.predicted", value: 0.5 },
-            field: "errors", type: "quantitative", legend: null, scale: { type: "sqrt", range: [0.03, 0.5] },
-          },
+            legend: null, scale: { type: "sqrt", range: [0.03, 0.5] },
+          }),
         },
       },
       {
         transform: [{ filter: "datum.errors >= 0.5" }],
         mark: { type: "text", color: "var(--ink)", fontSize: 11 },
-        encoding: { text: { field: "errors", type: "quantitative", format: ".0f" } },
+        encoding: { text: number("errors", { format: ".0f" }) },
       },
     ],
   },
@@ -217,28 +193,25 @@ const charts = {
     description: "Negative log-likelihood after training on sampled classes, against their number K",
     height: 280,
     data: { values: data.sampled },
-    transform: [{ calculate: interval("test_loss_lo", "test_loss_hi", ".4f"), as: "interval" }],
+    transform: [interval("test_loss_lo", "test_loss_hi", ".4f")],
     encoding: {
-      tooltip: [
-        { field: "training" },
-        { field: "samples", title: "K" },
-        { field: "test_loss", type: "quantitative", title: "loss, nats", format: ".4f" },
-        { field: "interval", title: "95 % interval" },
-        { field: "test_accuracy", type: "quantitative", title: "test accuracy", format: percent },
-      ],
+      tooltip: tooltip(
+        ["training"], ["samples", "K"], ["test_loss", "loss, nats", ".4f"], ["interval", "95 % interval"],
+        ["test_accuracy", "test accuracy", percent],
+      ),
     },
     layer: [
       {
         transform: [{ filter: "!isValid(datum.samples)" }],
         mark: { type: "rule", color: "var(--muted)", strokeWidth: 2 },
-        encoding: { y: { field: "test_loss", type: "quantitative", scale: { zero: false }, title: "loss, nats" } },
+        encoding: { y: number("test_loss", { scale: { zero: false }, title: "loss, nats" }) },
       },
       ...["rule", "line", "point"].map((type) => ({
         transform: [{ filter: "isValid(datum.samples)" }],
-        mark: type == "point" ? { type, filled: true, opacity: 1, size: 100 } : { type, strokeWidth: 2 },
+        mark: type == "point" ? dots(100) : { type, strokeWidth: 2 },
         encoding: {
-          x: { field: "samples", type: "quantitative", title: "sampled classes K", axis: { tickMinStep: 1, grid: false }, scale: { zero: false, nice: false, padding: 20 } },
-          y: { field: type == "rule" ? "test_loss_lo" : "test_loss", type: "quantitative" },
+          x: number("samples", { title: "sampled classes K", axis: { tickMinStep: 1, grid: false }, scale: { zero: false, nice: false, padding: 20 } }),
+          y: number(type == "rule" ? "test_loss_lo" : "test_loss"),
           ...(type == "rule" && { y2: { field: "test_loss_hi" } }),
           color: { field: "training", title: null, sort: null, scale: { range: ["var(--accent)", "var(--warm)"] }, legend: { columns: wide ? 2 : 1 } },
         },
@@ -252,25 +225,17 @@ const charts = {
     data: { values: data.instance },
     params: [only("Run:", [...new Set(data.instance.map((row) => row.training))])],
     encoding: {
-      x: { field: "epoch", type: "quantitative", axis: { tickMinStep: 1, grid: false } },
-      y: { field: "accuracy", type: "quantitative", title: "top-1 on fresh views", axis: { format: ".0%" } },
+      ...epochs,
+      y: number("accuracy", { title: "top-1 on fresh views", axis: { format: ".0%" } }),
       color: {
         field: "training", title: null, sort: null, legend: { columns: wide ? 2 : 1 },
         scale: { range: [0, 1, 3, 5, 7, 8, 4, 6].map((depth) => `var(--depth-${depth})`) },
       },
-      opacity: { condition: { ...lit("run", "training"), value: 1 }, value: 0.08 },
-      tooltip: [
-        { field: "training" },
-        { field: "epoch" },
-        { field: "accuracy", type: "quantitative", title: "top-1", format: ".1%" },
-        { field: "loss", type: "quantitative", title: "loss, nats", format: ".2f" },
-      ],
+      opacity: lit("run", "training", 1, 0.08),
+      tooltip: tooltip(["training"], ["epoch"], ["accuracy", "top-1", ".1%"], ["loss", "loss, nats", ".2f"]),
     },
     layer: [
-      {
-        params: [{ name: "run", select: { type: "point", fields: ["training"] }, bind: "legend" }],
-        mark: { type: "line", strokeWidth: 2 },
-      },
+      { ...pick("run", "training"), mark: { type: "line", strokeWidth: 2 } },
       { mark: { type: "point", filled: true, size: 60 } },
     ],
   },

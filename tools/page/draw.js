@@ -5,7 +5,7 @@ const brush = Object.assign(pad.getContext("2d", { willReadFrequently: true }), 
   lineWidth: 22, lineCap: "round", lineJoin: "round", strokeStyle: "#fff",
 });
 
-// As stages/predict.py does it. Takes ink of 0 to 255 as rows; null without any.
+// As tools/predict.py does it. Takes ink of 0 to 255 as rows; null without any.
 function prepare(ink) {
   const dark = (value) => value >= 25.5, box = side - 8;
   const inked = (line) => line.some(dark);
@@ -120,7 +120,7 @@ const at = (event) => {
 let drawing = false;
 pad.addEventListener("pointerdown", (event) => {
   drawing = true;
-  load().catch(() => {}); // told when there is something to show
+  load().catch(() => {}); // it is said when there is something to show
   brush.beginPath();
   brush.moveTo(...at(event));
   brush.lineTo(...at(event));
