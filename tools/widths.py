@@ -27,29 +27,27 @@ def main(
     params = parameters.read_params()
     budget = budget or params.budget
     sizes = sizes_of(params.data.dataset, params.data.own)
-    table = Table("model", "depth", "ideal width", "width", "parameters", "deviation", "now")
-    widths = {}
+    # Of 39 columns at the study's budget, for the narrowest terminals.
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("", "depth", "ideal\nwidth", "width", "para-\nmeters", "off by"):
+        table.add_column(head, justify="right" if head else "left", no_wrap=True)
+    widths, others = {}, []
     for name, model in params.models.items():
-        if model.depth == 0:
-            count = count_parameters(0, 0, *sizes)
-            table.add_row(name, "0", "", "", f"{count:,}", f"{count - budget:+,}")
-            continue
-        widths[name] = width_for_budget(budget, model.depth, *sizes)
-        count = count_parameters(model.depth, widths[name], *sizes)
-        table.add_row(
-            name,
-            str(model.depth),
-            f"{ideal_width(budget, model.depth, *sizes):.2f}",
-            str(widths[name]),
-            f"{count:,}",
-            f"{count - budget:+,}",
-            "" if model.width == widths[name] else f"{model.width}: off the budget",
-        )
+        ideal, width = "", 0
+        if model.depth:
+            ideal = f"{ideal_width(budget, model.depth, *sizes):.2f}"
+            width = widths[name] = width_for_budget(budget, model.depth, *sizes)
+            if model.width != width:
+                others.append(f"{name} {model.width}")
+        count = count_parameters(model.depth, width, *sizes)
+        cells = str(model.depth), ideal, str(width or ""), f"{count:,}", f"{count - budget:+,}"
+        table.add_row(name, *cells)
     if arguments:
         values = {"budget": budget} | {f"models.{n}.width": width for n, width in widths.items()}
         print(*(f"--set-param {key}={value}" for key, value in values.items()))
     else:
-        Console().print(table)
+        note = [f"Off the budget in params.yaml: {', '.join(others)}"] if others else []
+        Console().print(table, *note, highlight=False)
     if write:
         with parameters.edited_params() as document:
             document["budget"] = budget
