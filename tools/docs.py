@@ -7,6 +7,8 @@ from collections.abc import Callable
 from math import isnan
 from pathlib import Path
 
+import pandas as pd
+
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
 from isoparam.images.datasets import sizes_of
 from pipeline import files, parameters
@@ -80,19 +82,38 @@ def metrics_show() -> str:
 
 
 def learning_rates() -> str:
-    """The table of the learning rates that were tried and of those chosen."""
+    """The table of the learning rates that were tried, those chosen in bold."""
     table = files.read_csv(RATES, ("model", "learning_rate", "accuracy", "chosen"))
     table["cell"] = [
-        f"{row.learning_rate:g}: {'diverged' if isnan(row.accuracy) else percent(row.accuracy)}"
-        for row in table.itertuples()
+        "diverged" if isnan(accuracy) else percent(accuracy) for accuracy in table["accuracy"]
     ]
-    return markdown(
-        " | learning rate: validation accuracy, % | chosen:",
-        (
-            f"{name} | {', '.join(grid['cell'])} | {grid['learning_rate'][grid['chosen']].item():g}"
-            for name, grid in table.groupby("model", sort=False)
-        ),
-    )
+    return _by_rate(table, {"model": ""})
+
+
+def tuning() -> str:
+    """The table of the learning rates tried with as many classes as images, the best in bold."""
+    heads = {"run": "run", "epochs": "epochs:", "class_rate": "`class_rate`:"}
+    columns = (*heads, "learning_rate", "loss", "accuracy")
+    table = files.read_csv(RECORDS / "instance_tuning.csv", columns)
+    table["cell"] = [
+        "diverged" if isnan(m.loss) else f"{m.loss:.2f}, {percent(m.accuracy, 1)} %"
+        for m in table.itertuples()
+    ]
+    ranked = table.sort_values(["accuracy", "loss"], ascending=[False, True]).groupby([*heads])
+    table["chosen"] = (ranked.cumcount() == 0) & (ranked["cell"].transform("size") > 1)
+    return _by_rate(table, heads)
+
+
+def _by_rate(table: pd.DataFrame, heads: dict[str, str]) -> str:
+    """A row for each run, a column for each learning rate: the cells, those chosen in bold."""
+    table["cell"] = table["cell"].mask(table["chosen"], "**" + table["cell"] + "**")
+    rates = sorted(set(table["learning_rate"]))
+    rows = []
+    for names, run in table.groupby([*heads], sort=False):
+        cells = dict(zip(run["learning_rate"], run["cell"], strict=True))
+        first = (name if isinstance(name, str) else f"{name:g}" for name in names)
+        rows.append(" | ".join([*first, *(cells.get(rate, "") for rate in rates)]))
+    return markdown(" | ".join([*heads.values(), *(f"{rate:g}:" for rate in rates)]), rows)
 
 
 def bfloat16() -> str:
@@ -126,24 +147,6 @@ def diagnostics() -> str:
         "cosine: initial: | trained:",
         rows,
     )
-
-
-def tuning() -> str:
-    """The table of the learning rates tried with as many classes as images."""
-    columns = ["run", "epochs", "class_rate", "learning_rate", "loss", "accuracy"]
-    table = files.read_csv(RECORDS / "instance_tuning.csv", columns)
-    rates = sorted(set(table["learning_rate"]))
-    rows = []
-    for (run, epochs, class_rate), tried in table.groupby(columns[:3], sort=False):
-        best = tried.sort_values(["accuracy", "loss"], ascending=[False, True]).index[0]
-        cells = dict.fromkeys(rates, "")
-        for m in tried.itertuples():
-            cell = "diverged" if isnan(m.loss) else f"{m.loss:.2f}, {percent(m.accuracy, 1)} %"
-            chosen = m.Index == best and len(tried) > 1
-            cells[m.learning_rate] = f"**{cell}**" if chosen else cell
-        rows.append(f"{run} | {epochs} | {class_rate:g} | {' | '.join(cells.values())}")
-    heads = "".join(f" | {rate:g}:" for rate in rates)
-    return markdown(f"run | epochs: | `class_rate`:{heads}", rows)
 
 
 def seconds() -> str:
@@ -197,8 +200,15 @@ def recorded(name: str) -> Callable[[], str]:
 BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__.replace("_", "-"): function
     for function in (
-        *(findings.claim, findings.results, findings.differences, findings.best, findings.trend),
-        *(findings.sampled, findings.instance, findings.regularised, findings.budgets),
+        *(findings.claim, findings.results, findings.differences, findings.assumptions),
+        *(
+            findings.best,
+            findings.trend,
+            findings.sampled,
+            findings.instance,
+            findings.regularised,
+            findings.budgets,
+        ),
         *(widths, metrics_show, learning_rates, bfloat16, diagnostics),
         *(tuning, seconds, emulated, strict_cost),
     )

@@ -112,7 +112,7 @@ def read_tables() -> dict[str, pd.DataFrame]:
             for name, other in (("difference", "difference"), ("lo", "hi"), ("hi", "lo"))
         }
         | {"significant": findings.is_significant(pair)}
-        for pair in findings.pairs_on_budget(findings.read_comparisons())
+        for pair in findings.read_comparisons()["pairs"]
     )
     confusion = files.read_csv(PLOTS / "diagnostics/confusion.csv", ("model", "label"))
     sampled, instance = (

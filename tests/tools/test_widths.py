@@ -34,21 +34,31 @@ def written():
     return parameters.PARAMETERS.read_text(encoding="utf-8")
 
 
-def test_the_table_is_printed(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_table_is_printed(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
     widths.main()
-    rows = [
-        [cell.strip() for cell in line.split("│")[1:-1]]
-        for line in capsys.readouterr().out.splitlines()
-        if line.startswith("│")
-    ]
-    assert rows == [
-        ["L0", "0", "", "", "650", "+350", ""],
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["ideal", "para-"],
+        ["depth", "width", "width", "meters", "off", "by"],
+        ["L0", "0", "650", "+350"],
         # n = 290 / 75 units, and n^2 + 76 n = 290.
-        ["L1", "1", "3.87", "4", "310", "+10", ""],
-        ["L2", "2", "3.64", "4", "330", "+30", "9: off the budget"],
+        ["L1", "1", "3.87", "4", "310", "+10"],
+        ["L2", "2", "3.64", "4", "330", "+30"],
+        ["Off", "the", "budget", "in", "params.yaml:", "L2", "9"],
     ]
     assert written() == PARAMS
+
+
+def test_the_table_of_the_study_fits_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    committed = (ROOT / parameters.PARAMETERS).read_text(encoding="utf-8")
+    parameters.PARAMETERS.write_text(committed, encoding="utf-8")
+    widths.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["L2", "2", "588.15", "588", "813,802", "-288"] in rows
+    assert len(rows) == 2 + 9
 
 
 def test_the_widths_are_written_and_all_else_is_kept():

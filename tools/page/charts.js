@@ -91,7 +91,7 @@ const charts = {
       y: category("second", null),
       tooltip: tooltip(
         ["pair", "difference"], ["points", "points", "+.3f"], ["interval", "95 % interval"],
-        ["p_adjusted", "p, Holm's correction", ".2~g"],
+        ["p_adjusted", "p, Tukey's test", ".2~g"],
       ),
     },
     layer: [
