@@ -41,7 +41,7 @@ def test_each_budget_has_a_line_and_a_ring_at_its_best():
 
 
 def test_no_budget_is_no_figure():
-    with pytest.raises(ValueError, match=r"^a figure needs at least one budget, got none$"):
+    with pytest.raises(ValueError, match=r"^a figure needs at least one row, got none$"):
         error_by_budget({})
 
 
