@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
             if left == partial or not _is_alive(int(left.suffixes[-2][1:])):
                 _remove(left)
         yield partial
-        if path.is_dir():
+        if path.is_dir() and partial.is_dir():  # a file never replaces a folder
             _remove(path)
         partial.replace(path)
     except OSError as error:

@@ -1,7 +1,7 @@
 """A trained network as an ONNX file, for other programs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import onnx
@@ -12,10 +12,14 @@ from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
 from isoparam.network.files import load_perceptron
 from pipeline import files, parameters
+from tools import findings
 
 MODELS = Path("models/depths")
 # Of the operators used here; any runtime of the last years has it.
 OPSET = 17
+PIXELS = "values as in the data, of pictures 0 to 255; flatten a picture row by row"
+    "values as in the data, of pictures 0 to 255; a picture's rows one after another: flatten it"
+)
 
 
 def main(
@@ -29,14 +33,20 @@ def main(
     params = parameters.read_params()
     network = parameters.find_model(params.models, model)
     seed = params.seeds[0] if seed is None else seed
+    if seed not in params.seeds:
+        raise ValueError(
+            f"there is no seed {seed}: params.yaml has {', '.join(map(str, params.seeds))}"
+        )
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: name a file in it, such as {out / model}.onnx")
+    if not out.parent.is_dir():
+        raise ValueError(f"there is no folder {out.parent}: make it, or name a file elsewhere")
     sizes = layer_sizes(
         network.depth, network.width or 0, *sizes_of(params.data.dataset, params.data.own)
     )
-    layers, metadata = load_perceptron(MODELS / model / f"seed-{seed}.safetensors", sizes)
-    constants = {
-        "mean": np.float32(metadata["mean"]),
-        "deviation": np.float32(metadata["deviation"]),
-    }
+    path = MODELS / model / f"seed-{seed}.safetensors"
+    layers, metadata = load_perceptron(path, sizes)
+    constants: dict[str, Any] = {key: np.float32(metadata[key]) for key in ("mean", "deviation")}
     nodes = [
         helper.make_node("Sub", ["pixels", "mean"], ["centred"]),
         helper.make_node("Div", ["centred", "deviation"], ["h0"]),
@@ -52,7 +62,7 @@ def main(
     graph = helper.make_graph(
         nodes,
         f"isoparam {model}, seed {seed}",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", sizes[0]])],
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", sizes[0]], PIXELS)],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", sizes[-1]])
             for name in ("logits", "probabilities")
@@ -62,7 +72,24 @@ def main(
             for name, array in constants.items()
         ],
     )
-    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    whole = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,
+        producer_name="isoparam",
+    )
+    helper.set_model_props(
+        whole,
+        {
+            "pixels": PIXELS,
+            "classes": ", ".join(findings.class_names()),
+            "data": params.data.dataset,
+            "sizes": str(sizes),
+            "seed": str(seed),
+            "version": f"{files.md5_of(path)}, the MD5 of {path.as_posix()}",
+        },
+    )
     onnx.checker.check_model(whole, full_check=True)
     with files.replacing(out) as partial:
         onnx.save(whole, partial)
+    print(f"{out}: {model}, seed {seed}; pixels from 0 to 255 to logits and probabilities")

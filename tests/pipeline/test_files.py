@@ -100,18 +100,25 @@ def test_what_is_half_written_vanishes_and_what_was_there_stays(make, old, tmp_p
     assert everything(tmp_path) == before
 
 
-@pytest.mark.parametrize("old", ["nothing", "file", "folder"])
+@pytest.mark.parametrize("old", ["nothing", "file"])
 def test_a_whole_file_takes_the_place_of_what_was_there(old, tmp_path):
     target = tmp_path / "deep/target"
     if old == "file":
         files.write_json(target, {"old": 1})
-    elif old == "folder":
-        (target / "inner").mkdir(parents=True)
     with files.replacing(target) as partial:
         partial.write_text("new", encoding="utf-8")
         assert target.exists() == (old != "nothing")
     assert target.read_text(encoding="utf-8") == "new"
     assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    target = tmp_path / "target"
+    (target / "inner").mkdir(parents=True)
+    before = everything(tmp_path)
+    with pytest.raises(ValueError, match="target cannot be written: Is a directory"):
+        files.write_json(target, {"new": 1})
+    assert everything(tmp_path) == before
 
 
 def test_a_whole_folder_takes_the_place_of_another(tmp_path):

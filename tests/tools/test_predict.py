@@ -15,7 +15,7 @@ from isoparam.network.files import load_perceptron, save_perceptron
 from isoparam.network.mlp import initialise, layer_views, logits
 from isoparam.network.randomness import generator
 from pipeline import files, parameters
-from tools import export, predict
+from tools import predict
 
 SIZES = [784, 9, 10]
 SEEDS = [3, 1]
@@ -156,19 +156,3 @@ def test_a_model_that_is_not_there_is_told():
         predict.main([path], model="L7")
     with pytest.raises(ValueError, match=r"seed-3\.safetensors is missing: run `dvc repro`"):
         predict.main([path], model="L0")
-
-
-def test_an_exported_network_computes_the_same():
-    from onnx.reference import ReferenceEvaluator
-
-    export.main("L1", Path("L1.onnx"))
-    export.main("L1", Path("other.onnx"), seed=1)
-    images = torch.randint(0, 256, (50, 784), dtype=torch.uint8)
-    pixels = {"pixels": images.float().numpy()}
-    for index, name in enumerate(["L1.onnx", "other.onnx"]):
-        z, p = ReferenceEvaluator(name).run(["logits", "probabilities"], pixels)
-        assert p == pytest.approx(expected(images)[index].numpy(), abs=1e-6)
-        assert (z.argmax(1) == p.argmax(1)).all()
-    with pytest.raises(ValueError, match=r"seed-7\.safetensors is missing"):
-        export.main("L1", Path("none.onnx"), seed=7)
-    assert not Path("none.onnx").exists()
