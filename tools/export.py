@@ -18,8 +18,6 @@ MODELS = Path("models/depths")
 # Of the operators used here; any runtime of the last years has it.
 OPSET = 17
 PIXELS = "values as in the data, of pictures 0 to 255; flatten a picture row by row"
-    "values as in the data, of pictures 0 to 255; a picture's rows one after another: flatten it"
-)
 
 
 def main(
