@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test verify demo report docs lock
+.PHONY: repro test verify accept demo report docs lock
 
 repro: .venv/ready
 	dvc repro
@@ -17,6 +17,10 @@ test: .venv/ready
 # Does this machine give what is recorded? One depth trained from nothing, in minutes.
 verify: .venv/ready
 	python -m tools verify
+
+# Record a change of the code that changes no number: a proof of minutes instead of hours of runs.
+accept: .venv/ready
+	python -m tools accept
 
 # The study on small digits that need no network, in the folder demo/.
 demo: .venv/ready

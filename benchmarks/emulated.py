@@ -1,4 +1,4 @@
-"""Do the fingerprint's trainings give the same bits on other processors? They are emulated.
+"""Do short strict trainings give the same bits on other processors? They are emulated.
 
     python benchmarks/emulated.py
 
@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from time import process_time
 
@@ -19,13 +20,17 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from isoparam.budget import layer_sizes  # noqa: E402
+from isoparam.images.datasets import SIZES  # noqa: E402
+from isoparam.images.mnist import normalise, pixel_statistics  # noqa: E402
 from isoparam.network import bits  # noqa: E402
-from isoparam.network.training import Trainer  # noqa: E402
-from pipeline import files  # noqa: E402
-from tools import fingerprint  # noqa: E402
+from isoparam.network.recipe import Recipe  # noqa: E402
+from isoparam.network.replicas import Replicas  # noqa: E402
+from isoparam.network.training import Training  # noqa: E402
+from pipeline import files, parameters  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results"
-# Each kind of layer; the fingerprint itself is of all depths.
+# Each kind of layer.
 MODELS = ["L0", "L1", "L8"]
 
 # Without AVX-512, one of Intel and one of AMD.
@@ -54,8 +59,8 @@ def runs() -> list[tuple[str, str, dict[str, str]]]:
     ]
 
 
-def python(code: str, processor: str, settings: dict[str, str]) -> list[str]:
-    """The words that a piece of code prints on a processor, with these settings alone."""
+def python(call: str, processor: str, settings: dict[str, str]) -> list[str]:
+    """The words that a function of this file prints on a processor, with these settings alone."""
     emulator = []
     if processor != HERE:
         found = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
@@ -64,7 +69,7 @@ def python(code: str, processor: str, settings: dict[str, str]) -> list[str]:
         emulator = [found, "-cpu", processor]
     inherited = {key: value for key, value in os.environ.items() if key not in bits.STRICT}
     done = subprocess.run(
-        [*emulator, sys.executable, "-c", code],
+        [*emulator, sys.executable, "-c", f"import emulated; emulated.{call}()"],
         cwd=ROOT,
         env=inherited | settings | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "benchmarks"},
         check=True,
@@ -78,12 +83,8 @@ def compare() -> None:
     """Write the hashes of all runs."""
     rows = []
     for processor, name, settings in runs():
-        code = (
-            "from stages import fingerprint as f; sizes = f.read_record()['sizes']; "
-            f"print(*(f.fingerprint(sizes[name]) for name in {MODELS}))"
-        )
-        for model, digest in zip(MODELS, python(code, processor, settings), strict=True):
-            rows.append((processor, name, model, digest))
+        hashes = python("train", processor, settings)
+        rows += [(processor, name, model, h) for model, h in zip(MODELS, hashes, strict=True)]
         print(processor, name, flush=True)
     table = pd.DataFrame(rows, columns=["processor", "settings", "model", "hash"])
     files.write_csv(RESULTS / "emulated.csv", table)
@@ -91,30 +92,68 @@ def compare() -> None:
 
 def measure() -> None:
     """Write the processor time of a step in both modes, the median of three turns each."""
-    code = "import emulated; emulated.time()"
     rows = []
     for _ in range(3):
         for name, settings in ((DEFAULT, {}), (STRICT, bits.STRICT)):
-            times = python(code, HERE, settings)
+            times = python("time", HERE, settings)
             rows += [(name, model, float(t)) for model, t in zip(MODELS, times, strict=True)]
     table = pd.DataFrame(rows, columns=["settings", "model", "milliseconds"])
     table = table.groupby(["model", "settings"], sort=True)["milliseconds"].median().reset_index()
     files.write_csv(RESULTS / "strict_cost.csv", table)
 
 
+def recipe(name: str) -> Recipe:
+    """The recipe of a short training of a model of the study."""
+    params = parameters.read_params()
+    model = params.models[name]
+    return Recipe(
+        sizes=tuple(layer_sizes(model.depth, model.width or 0, *SIZES[params.data.dataset])),
+        epochs=2,
+        batch_size=128,
+        learning_rate=0.1,
+        warmup=0.3,
+        momentum=0.9,
+        weight_decay=0.00025,
+    )
+
+
+def train() -> None:
+    """Print the hash of weights, momenta and losses of each model after six steps.
+
+    Validation is one whole batch of the products' usual shape.
+    """
+    torch.set_num_threads(1)
+    count, held_out = 384, 1000
+    for name in MODELS:
+        short = recipe(name)
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(
+            256, (count + held_out, short.sizes[0]), generator=generator, dtype=torch.uint8
+        )
+        labels = torch.randint(short.sizes[-1], (len(images),), generator=generator)
+        x = normalise(images, *pixel_statistics(images[:count]))
+        validation = x[count:], labels[count:]
+        training = Training(x[:count], labels[:count], validation, short, [0])
+        while not training.done:
+            training.run_epoch()
+        state = training.state()
+        parts = [state[part].numpy().tobytes() for part in ("weights", "velocity", "history")]
+        print(sha256(b"".join(parts)).hexdigest())
+
+
 def time() -> None:
     """Print the milliseconds of processor time of a step of each model."""
     torch.set_num_threads(1)
-    for model in MODELS:
-        sizes = fingerprint.read_record()["sizes"][model]
-        trainer = Trainer(sizes, [0], momentum=0.9, weight_decay=0.00025)
+    for name in MODELS:
+        short = recipe(name)
+        replicas = Replicas(short, [0])
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn(1, 128, sizes[0], generator=generator)
-        labels = torch.randint(sizes[-1], (1, 128), generator=generator)
+        x = torch.randn(1, 128, short.sizes[0], generator=generator)
+        labels = torch.randint(short.sizes[-1], (1, 128), generator=generator)
         for step in range(60):
             if step == 10:
                 start = process_time()
-            trainer.step(x, labels, 0.01)
+            replicas.step(x, labels, 0.01)
         print(1000 * (process_time() - start) / 50)
 
 

@@ -18,7 +18,7 @@ from unittest import mock
 import pandas as pd
 import torch
 
-from tools import verify
+from tools import environment
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -173,7 +173,7 @@ def version(module: str) -> str:
 
 def processor_name() -> str:
     """What the processor calls itself."""
-    return verify.processor()["processor"] or platform.machine()
+    return environment.processor()["processor"] or platform.machine()
 
 
 def machine(device: str) -> str:

@@ -8,9 +8,11 @@ import typer
 from pipeline import commands
 
 NAMES = (
+    "accept",
     "demo",
     "docs",
     "export",
+    "guard",
     "own",
     "plot-budgets",
     "plots-page",

@@ -37,20 +37,25 @@ def main(
         raise ValueError(f"{folder} exists and is no earlier demo: name another folder")
     if folder.exists():
         shutil.rmtree(folder)
-    copy(folder)
-    edit(folder, CHANGES, LEARNING_RATE)
-    call(folder, sys.executable, "-m", "tools", "widths", "--write")
-    for command in (
-        ("init", "--quiet"),
-        ("add", "--all"),
-        ("-c", "user.name=demo", "-c", "user.email=demo@localhost", "commit", "-qm", "digits"),
-    ):
-        call(folder, "git", *command)
+    make(folder, CHANGES, LEARNING_RATE)
     if run:
         call(folder, sys.executable, "-m", "dvc", "repro")
         call(folder, sys.executable, "-m", "tools", "verify", "--record-environment")
         call(folder, sys.executable, "-m", "tools", "report")
         print(f"All of it is on one page, {folder / 'report/index.html'}.")
+
+
+def make(folder: Path, changes: dict[tuple[str, ...], Any], learning_rate: float) -> None:
+    """Copy the project, change its parameters, fit the widths to the budget, and commit it."""
+    copy(folder)
+    edit(folder, changes, learning_rate)
+    call(folder, sys.executable, "-m", "tools", "widths", "--write")
+    for command in (
+        ("init", "--quiet", "--initial-branch=main"),
+        ("add", "--all"),
+        ("-c", "user.name=demo", "-c", "user.email=demo@localhost", "commit", "-qm", "start"),
+    ):
+        call(folder, "git", *command)
 
 
 def copy(folder: Path) -> None:

@@ -21,8 +21,8 @@ from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
 from pipeline import files, parameters
 from tools import findings
+from tools.environment import ENVIRONMENT
 from tools.plots_page import vega
-from tools.verify import ENVIRONMENT
 
 FOLDER = Path("report")
 SOURCES = Path(__file__).parent / "page"

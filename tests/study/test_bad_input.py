@@ -272,7 +272,7 @@ def call(folder, command):
 def study(digits, tmp_path_factory):
     """A copy of the finished study on digits."""
     path = tmp_path_factory.mktemp("bad_study") / "study"
-    shutil.copytree(digits[0].folder, path)
+    shutil.copytree(digits.folder, path)
     return Project(path)
 
 

@@ -43,7 +43,7 @@ WHEN_MENDED = "see to that and run `dvc repro`, which goes on from here"
 def finished(digits, tmp_path_factory):
     """A copy of the finished study, and all that it wrote."""
     folder = tmp_path_factory.mktemp("faults") / "study"
-    shutil.copytree(digits[0].folder, folder)
+    shutil.copytree(digits.folder, folder)
     project = Project(folder)
     project.run("dvc", "repro")
     return project, project.content(*RESULTS)

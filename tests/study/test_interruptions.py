@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import DIGITS, make_project
+from conftest import make_project
 
-from tools import demo
+from tools import demo, guard
 
 # What all processes of the run get: the last as from a terminal.
 GROUP = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
@@ -91,7 +91,7 @@ def give_a_hand(folder, output):
 def test_a_study_that_is_killed_at_random_moments_ends_as_if_undisturbed(digits, tmp_path):
     chance = random.Random(0)  # noqa: S311 (moments, not secrets)
     folder = tmp_path / "killed"
-    project = make_project(folder, DIGITS, demo.LEARNING_RATE)
+    project = make_project(folder, guard.CHANGES, demo.LEARNING_RATE)
     # Small trainings are done before their first checkpoint: here each epoch leaves one.
     code = folder / "stages/trainings.py"
     text = code.read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def test_a_study_that_is_killed_at_random_moments_ends_as_if_undisturbed(digits,
         assert "is busy" not in output
     assert kills >= 10, "the study was done before it could be disturbed"
     recorded = ("metrics", "plots", "models", "data")
-    undisturbed, disturbed = digits[0].content(*recorded), project.content(*recorded)
+    undisturbed, disturbed = digits.content(*recorded), project.content(*recorded)
     assert set(disturbed) == set(undisturbed)
     assert [name for name in disturbed if disturbed[name] != undisturbed[name]] == []
     assert not list((folder / ".checkpoints").glob("*"))

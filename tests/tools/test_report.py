@@ -461,7 +461,7 @@ def test_pages_of_dvc_are_drawn(browser, page_of_dvc):
 
 def test_another_study_has_a_page(digits):
     """Of images that nobody draws: scikit-learn's digits have a making of their own."""
-    project, _ = digits
+    project = digits
     assert "To draw" not in project.run("python", "-m", "tools", "report")
     text = (project.folder / "report/index.html").read_text(encoding="utf-8")
     for row in data_of(text)["depth"]:

@@ -66,7 +66,7 @@ def test_each_command_of_the_documents_is_understood(monkeypatch):
 
 
 def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
-    study = digits[0]
+    study = digits
     identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
     study.run("git", *identity, "tag", "--annotate", "chosen@v0.1.0", "--message", "chosen")
     # The examples, one after another in one folder.
@@ -89,7 +89,7 @@ def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
 
 
 def test_the_weights_are_those_of_a_sequential(digits):
-    folder = digits[0].folder
+    folder = digits.folder
     path = folder / "models/depths/L2/seed-0.safetensors"
     weights = load_file(path)
     sizes = [64, len(weights["0.bias"]), len(weights["2.bias"]), 10]
@@ -104,7 +104,7 @@ def test_the_weights_are_those_of_a_sequential(digits):
 
 def test_predict_refuses_what_it_does_not_know(digits, tmp_path):
     with pytest.raises(AssertionError, match="error: the digits have 8 by 8 pixels"):
-        digits[0].run("python", "-m", "tools", "predict", str(tmp_path / "none.png"))
+        digits.run("python", "-m", "tools", "predict", str(tmp_path / "none.png"))
 
 
 def test_the_papers_can_be_read_by_those_who_look_for_them():

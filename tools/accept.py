@@ -1,0 +1,127 @@
+"""`make accept`: record code that changes no number, by a proof of minutes, not by hours of runs.
+
+The guard first: all stages, on digits and in strict mode, give the recorded outputs. Then the code
+of the record and that of today train the same networks of the study, here and in default mode: both
+must give the same bytes. So it does not matter what processor the record is from.
+"""
+
+import json
+import subprocess
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline import files, parameters
+from tools import guard, verify
+
+LOCKS = (files.LOCK, Path("tuning/dvc.lock"))
+CODE = ("isoparam/", "stages/")
+# Of each of the two networks that are trained: the seeds do not depend on each other.
+SEEDS = 2
+
+
+def main() -> None:
+    """Write today's code into dvc.lock and tuning/dvc.lock, if it is found to change no number."""
+    changes = json.loads(verify.dvc("status", "--json"))
+    if not changes:
+        print("There is nothing to accept: dvc.lock names the code of today.")
+        return
+    check_that_code_alone_changed(changes)
+    record = guard.read_record()
+    if reason := guard.not_comparable(record) or guard.figures_not_comparable(record):
+        raise ValueError(f"nothing can be accepted here, where the guard says nothing: {reason}")
+    with TemporaryDirectory(prefix="isoparam-") as temporary:
+        old = clone_the_recorded_code(Path(temporary) / "recorded")
+        guard.main(record=False)
+        anew = bool({"download", "split"} & set(changes))
+        before = train(Path(temporary) / "before", old, anew=False)
+        after = train(Path(temporary) / "after", verify.ROOT, anew=anew)
+    if differing := [path for path in before | after if before.get(path) != after.get(path)]:
+        raise ValueError(
+            f"other bytes than by the recorded code: {', '.join(differing)}: run `make`"
+        )
+    print(f"trainings: identical: {', '.join(before)}")
+    verify.dvc("commit", "--force")
+    print("Recorded: commit dvc.lock and tuning/dvc.lock together with the change.")
+
+
+def check_that_code_alone_changed(changes: dict[str, Any]) -> None:
+    """All results must be at hand, with the recorded bytes, and no parameter another.
+
+    Args:
+        changes: what `dvc status --json` says.
+
+    Raises:
+        ValueError: naming the first that is missing or changed.
+    """
+    for path, state in _of_kind(changes, "changed outs"):
+        raise ValueError(
+            f"{path} is {state}, and accepting needs the recorded results: run `dvc checkout`, or "
+            "`make` before the change"
+        )
+    changed = _of_kind({s: each for s, each in changes.items() if s != "check"}, "changed deps")
+    for path, state in changed:
+        if isinstance(state, dict) or not path.startswith(CODE):
+            text = f"{path}: {', '.join(state)}" if isinstance(state, dict) else path
+            raise ValueError(f"{text} changed, and that is more than code: run `make`")
+
+
+def _of_kind(changes: dict[str, Any], kind: str) -> list[tuple[str, Any]]:
+    """What changed and how; a changed command is a word instead of a mapping."""
+    mappings = [
+        each if isinstance(each, dict) else {"changed deps": {stage: {each: {}}}}
+        for stage, listed in changes.items()
+        for each in listed
+    ]
+    return [pair for mapping in mappings for pair in mapping.get(kind, {}).items()]
+
+
+def clone_the_recorded_code(folder: Path) -> Path:
+    """The project as of the commit that recorded last.
+
+    Raises:
+        ValueError: if its code is not what dvc.lock says.
+    """
+    locks = [lock for lock in LOCKS if lock.exists()]
+    command = "git", "log", "-1", "--format=%H", "--", *map(str, locks)
+    commit = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    for command in (
+        ("git", "clone", "--quiet", "--shared", "--no-checkout", ".", str(folder)),
+        ("git", "-C", str(folder), "checkout", "--quiet", commit),
+    ):
+        subprocess.run(command, check=True)
+    stages = chain(*(YAML(typ="safe").load(lock)["stages"].values() for lock in locks))
+    deps = {dep["path"]: dep["md5"] for stage in stages for dep in stage.get("deps", [])}
+    for path in sorted(path for path in deps if path.startswith(CODE)):
+        if files.md5_of(folder / path) != deps[path]:
+            raise ValueError(
+                f"{path} of commit {commit[:9]}, the last with another dvc.lock, is not that of "
+                "dvc.lock: commit the record together with its code first"
+            )
+    return folder
+
+
+def train(folder: Path, code: Path, *, anew: bool) -> dict[str, str]:
+    """Train the shallowest and the deepest of the networks with hidden layers.
+
+    Args:
+        folder: where to; made.
+        code: the project whose code and parameters are used.
+        anew: whether to make the split anew.
+
+    Returns:
+        MD5 of the outputs by path.
+    """
+    folder.mkdir()
+    verify.prepare(folder, code, anew=anew)
+    with parameters.edited_params(folder / parameters.PARAMETERS) as document:
+        del document["seeds"][SEEDS:]
+        depths = {name: m["depth"] for name, m in document["models"].items() if m["depth"]}
+    names = sorted({min(depths, key=depths.__getitem__), max(depths, key=depths.__getitem__)})
+    for name in names:
+        verify.train(folder, name, code)
+    outputs = verify.recorded_outputs(*(f"{s}@{n}" for n in names for s in ("train", "evaluate")))
+    return {path: files.md5_of(folder / path) for path in outputs}
