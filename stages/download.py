@@ -95,7 +95,7 @@ def main() -> None:
     elif data.dataset == "digits":
         contents = digits()
     elif data.dataset == "own":
-        copy_own(files.from_root(Path(data.path)))
+        copy_own(Path(data.path))
         return
     else:
         contents = from_torchvision(data.dataset, folders)

@@ -1,6 +1,8 @@
 """One's own data: how they are read and split, and the study on them from end to end."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import onnx.reference
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, SAMPLED_SECTIONS, Project, make_project
+from conftest import ROOT, SAMPLED_SECTIONS, make_project
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -316,16 +318,35 @@ def test_parameters_must_describe_own_data() -> None:
         parameters.read_params()
 
 
-def changed_and_run(project: Project, data: dict[str, np.ndarray]) -> str:
-    np.savez(project.folder / "mine.npz", **data)
-    return project.run("dvc", "repro", "evaluate@L1")
+def test_the_example_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs/own_data.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with parameters.edited_params() as document:
+        document["data"]["test"] = 0.15
+        document["budget"] = 9610
+    own.main(Path("breast_cancer.npz"))
+    assert capsys.readouterr().out.splitlines()[0] in text.splitlines()
+    download.main()
+    split.main()
 
 
 @pytest.mark.slow
-def test_a_changed_file_trains_again_and_an_experiment_finds_a_relative_path(
-    tmp_path: Path,
-) -> None:
-    project = make_project(tmp_path / "study", {("budget",): 600, ("seeds",): [0]}, rate=0.05)
-    np.savez(tmp_path / "mine.npz", **features(600))
-    project.run("python", "-m", "tools", "own", "../mine.npz")
-    assert "train@L1" in changed_and_run(project, features(600))
+def test_a_changed_file_trains_again(tmp_path: Path) -> None:
+    changes = {("seeds",): [0], ("train", "epochs"): 1, ("budget",): 600}
+    project = make_project(tmp_path / "study", changes, rate=0.05)
+    path = project.folder / "mine.npz"
+    np.savez(path, **features(600))
+    project.run("python", "-m", "tools", "own", "mine.npz")
+    metrics = project.folder / "metrics/depths/L1.json"
+
+    def trains() -> bool:
+        return "stages.train" in project.run("dvc", "repro", "evaluate@L1")
+
+    assert trains()
+    first = metrics.read_bytes()
+    assert not trains()
+    data = features(600)
+    np.savez(path, x=-data["x"], y=data["y"])
+    assert trains()
+    assert metrics.read_bytes() != first
