@@ -122,7 +122,7 @@ def read_tables() -> dict[str, pd.DataFrame]:
     for table in (sampled, instance):
         table["training"] = table["weighting"].map(findings.WEIGHTINGS)
     short = instance["training"].str.removeprefix("sampled, ").str.removesuffix(" weights")
-    k = [f", K = {count:.0f}" if count > 0 else "" for count in instance["samples"]]
+    k = ["" if pd.isna(count) else f", K = {count:.0f}" for count in instance["samples"]]
     zipf = instance["images"].map({"zipf": ", Zipf"}).fillna("")
     of_run = short + k + ", " + instance["epochs"].astype(str) + " epochs" + zipf
     views = files.read_csv(PLOTS / "instance.csv", ("run", "epoch", "accuracy", "loss"))

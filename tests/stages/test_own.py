@@ -333,7 +333,7 @@ def test_the_example_of_the_documentation(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.slow
 def test_a_changed_file_trains_again(tmp_path: Path) -> None:
-    changes = {("seeds",): [0], ("train", "epochs"): 1, ("budget",): 600}
+    changes = {("seeds",): [0], ("train", "epochs"): 1, ("budget",): 2000}
     project = make_project(tmp_path / "study", changes, rate=0.05)
     path = project.folder / "mine.npz"
     np.savez(path, **features(600))
