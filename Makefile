@@ -1,10 +1,11 @@
-# `make` runs the study, `make test` the checks; each sets itself up from Python, git and make.
+# `make` runs the study, `make test` the checks of minutes, `make test-all` all of them; each sets
+# itself up from Python, git and make.
 
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test verify accept demo report docs lock
+.PHONY: repro test test-all verify accept demo report docs lock
 
 repro: .venv/ready
 	dvc repro
@@ -12,7 +13,11 @@ repro: .venv/ready
 test: .venv/ready
 	ruff check .
 	ruff format --check .
-	pytest
+	mypy isoparam
+	pytest -m 'not slow'
+
+test-all: test
+	pytest -m slow
 
 # Does this machine give what is recorded? One depth trained from nothing, in minutes.
 verify: .venv/ready

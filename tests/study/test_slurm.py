@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from conftest import Project, slow
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 MISSING = [name for name in DAEMONS if not shutil.which(name, path="/usr/sbin:/usr/local/sbin")]
 
-pytestmark = pytest.mark.slow
 needs_slurm = pytest.mark.skipif(
     bool(MISSING), reason="needs Debian's packages slurm-wlm and munge"
 )
@@ -96,6 +95,7 @@ def commands(folder, configuration):
 
 
 @pytest.fixture
+@slow
 def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
     """A Slurm with one node; the environment in which its commands find it."""
     folder = tmp_path_factory.mktemp("slurm")
