@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,13 @@ def run_benchmark() -> Callable[..., str]:
         return Project(ROOT).run("python", "-m", f"benchmarks.{name}", *arguments)
 
     return run
+
+
+@pytest.fixture
+@slow
+def new_study(tmp_path: Path) -> Callable[..., Project]:
+    """Makes a study of a test's own, of which it runs stages."""
+    return partial(make_project, tmp_path / "study")
 
 
 @pytest.fixture

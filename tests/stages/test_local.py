@@ -3,10 +3,11 @@
 import gzip
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLED_SECTIONS, make_project
+from conftest import SAMPLED_SECTIONS, Project
 
 from pipeline import parameters
 from stages import download
@@ -172,8 +173,10 @@ def test_a_relative_folder_is_found_from_the_copy_in_which_dvc_runs_an_experimen
     assert written() == CONTENTS
 
 
-def test_an_experiment_in_a_copy_finds_a_relative_folder(mnist: Path, tmp_path: Path) -> None:
-    study = make_project(tmp_path / "study", {("data", "mirrors"): []}, rate=0.05)
+def test_an_experiment_in_a_copy_finds_a_relative_folder(
+    mnist: Path, new_study: Callable[..., Project], tmp_path: Path
+) -> None:
+    study = new_study({("data", "mirrors"): []}, rate=0.05)
     (tmp_path / "mnist").symlink_to(mnist)
     command = "dvc exp run --temp --name one --set-param data.local=../mnist download"
     study.run(*command.split())

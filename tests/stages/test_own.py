@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import onnx.reference
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, SAMPLED_SECTIONS, make_project
+from conftest import ROOT, SAMPLED_SECTIONS, Project
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -331,10 +332,9 @@ def test_the_example_of_the_documentation(capsys: pytest.CaptureFixture[str]) ->
     split.main()
 
 
-@pytest.mark.slow
-def test_a_changed_file_trains_again(tmp_path: Path) -> None:
+def test_a_changed_file_trains_again(new_study: Callable[..., Project]) -> None:
     changes = {("seeds",): [0], ("train", "epochs"): 1, ("budget",): 2000}
-    project = make_project(tmp_path / "study", changes, rate=0.05)
+    project = new_study(changes, rate=0.05)
     path = project.folder / "mine.npz"
     np.savez(path, **features(600))
     project.run("python", "-m", "tools", "own", "mine.npz")

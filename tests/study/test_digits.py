@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import Project, other_circumstances
+from conftest import Project, other_circumstances, slow
 from ruamel.yaml import YAML
 
 from tools import guard
@@ -53,6 +53,7 @@ def test_the_guard_all_figures_are_the_recorded_ones(digits):
 
 
 @pytest.fixture
+@slow
 def tampered(digits, tmp_path):
     """A copy of the finished study, whose code a test changes."""
     shutil.copytree(digits.folder, tmp_path / "tampered", symlinks=True)
@@ -175,6 +176,7 @@ class Branch(NamedTuple):
 
 
 @pytest.fixture(scope="module")
+@slow
 def wider(digits, tmp_path_factory) -> Branch:
     """A branch on which L3 is wider than its budget, in a copy with its cache."""
     folder = tmp_path_factory.mktemp("wider") / "project"

@@ -2,10 +2,8 @@
 
 import json
 
-from conftest import make_project
 
-
-def test_one_epoch_gives_sane_accuracies(mnist, tmp_path):
+def test_one_epoch_gives_sane_accuracies(mnist, new_study):
     depths = 0, 1, 4
     changes = {
         ("data", "mirrors"): [],
@@ -26,7 +24,7 @@ def test_one_epoch_gives_sane_accuracies(mnist, tmp_path):
             },
         },
     }
-    project = make_project(tmp_path / "mnist", changes, rate=0.05)
+    project = new_study(changes, rate=0.05)
     project.run("dvc", "repro", ISOPARAM_DATA=str(mnist))
     for depth in depths:
         metrics = json.loads((project.folder / f"metrics/depths/L{depth}.json").read_text())

@@ -10,7 +10,7 @@ from typing import Never
 
 import pandas as pd
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Project, slow
 from ruamel.yaml import YAML
 
 from isoparam.network import bits
@@ -93,6 +93,7 @@ def test_what_starts_anew_keeps_its_arguments():
 
 
 @pytest.fixture
+@slow
 def study(digits, tmp_path) -> Project:
     """A copy of the study, without what is to be written anew."""
     folder = tmp_path / "study"
@@ -128,7 +129,6 @@ from stages import {", ".join(names)}
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.slow
 @emulated
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_an_emulated_processor_gives_the_same_bits(digits, study, processor):
@@ -138,7 +138,6 @@ def test_an_emulated_processor_gives_the_same_bits(digits, study, processor):
     assert differing == []
 
 
-@pytest.mark.slow
 @emulated
 def test_without_strict_mode_an_emulated_processor_gives_others(digits, study):
     """So the comparison can fail: MKL's exponential is another on a processor of Intel's."""

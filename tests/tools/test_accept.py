@@ -65,7 +65,6 @@ def test_nothing_is_accepted_where_nothing_changed(study, capsys):
     assert capsys.readouterr().out.startswith("There is nothing to accept: ")
 
 
-@pytest.mark.slow
 def test_code_that_changes_no_number_is_recorded(docstring, capsys):
     results = docstring.content("metrics", "plots", "models", "data")
     accept.main()
@@ -81,7 +80,6 @@ def test_code_that_changes_no_number_is_recorded(docstring, capsys):
     refused(docstring, r"mlp\.py|isoparam/network of commit .* is not that of dvc\.lock")
 
 
-@pytest.mark.slow
 def test_code_that_changes_a_number_is_refused(study):
     edit(study, "isoparam/network/replicas.py", "momentum=self", "momentum=1e-7 + self")
     refused(study, "other bytes than by the recorded code: models/depths/L1, ")

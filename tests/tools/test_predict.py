@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from isoparam.images.mnist import normalise
 from isoparam.network.files import load_perceptron, save_perceptron
 from isoparam.network.mlp import initialise, layer_views, logits
-from isoparam.network.randomness import generator
+from isoparam.network.randomness import Stream, stream_of
 from pipeline import files, parameters
 from tools import predict
 
@@ -34,12 +34,12 @@ def folder(tmp_path, monkeypatch):
     """A folder with two replicas of L1, untrained."""
     monkeypatch.chdir(tmp_path)
     parameters.PARAMETERS.write_text(PARAMS + SAMPLED_YAML, encoding="utf-8")
-    Path("models/L1").mkdir(parents=True)
+    Path("models/depths/L1").mkdir(parents=True)
     for seed in SEEDS:
         layers = layer_views(torch.zeros(1, 7165), SIZES)
-        initialise(layers, [generator(seed, stream=1)])
+        initialise(layers, [stream_of(seed, Stream.WEIGHTS)])
         metadata = {"seed": seed, "sizes": SIZES, "mean": 33.0, "deviation": 78.0}
-        save_perceptron(Path(f"models/L1/seed-{seed}.safetensors"), layers, metadata)
+        save_perceptron(Path(f"models/depths/L1/seed-{seed}.safetensors"), layers, metadata)
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def expected(images):
     """Probabilities (R, N, C) of the two replicas."""
     found = []
     for seed in SEEDS:
-        layers, m = load_perceptron(Path(f"models/L1/seed-{seed}.safetensors"), SIZES)
+        layers, m = load_perceptron(Path(f"models/depths/L1/seed-{seed}.safetensors"), SIZES)
         x = normalise(images, m["mean"], m["deviation"])
         found.append(logits(layers, x)[0].double().softmax(-1))
     return torch.stack(found)
