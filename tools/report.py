@@ -88,8 +88,10 @@ def render(*, draws: bool) -> str:
         stages=_stages(),
         vega=vega(),
         classes=names,
+        nouns="examples" if data.dataset == "own" else "digits",
         data={name: _records(table) for name, table in tables.items()}
-        | {"chosen": findings.chosen_model(), "classes": names},
+        | {"chosen": findings.chosen_model(), "classes": names}
+        | {"noun": "class" if data.dataset == "own" else "digit"},
     )
 
 

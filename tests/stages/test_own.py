@@ -106,6 +106,7 @@ def run_all() -> None:
     plot_sampled.main()
 
 
+@pytest.mark.slow
 def test_the_study_goes_all_the_way_on_features() -> None:
     data = features(120)
     np.savez("mine.npz", classes=NAMES, **data)
@@ -119,6 +120,8 @@ def test_the_study_goes_all_the_way_on_features() -> None:
     assert len(list(Path("plots").glob("*.png"))) == 8
     page = report.render(draws=bool(report.read_networks()))
     assert "These data are no pictures" in page
+    assert "The hardest examples" in page
+    assert "Which classes are taken for which" in page
     assert all(name in page for name in NAMES)
     assert 'id="pad"' not in page
     with pytest.raises(ValueError, match="predict reads pictures of digits"):
@@ -135,6 +138,7 @@ def test_the_study_goes_all_the_way_on_features() -> None:
     assert right.mean() == pytest.approx(accuracies[1], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_study_goes_all_the_way_on_pictures() -> None:
     write_pictures(Path("mine/train"), 20)
     write_pictures(Path("mine/test"), 5)

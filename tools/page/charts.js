@@ -157,7 +157,7 @@ const charts = {
   },
 
   confusion: {
-    description: "Errors by true and predicted digit",
+    description: `Errors by true and predicted ${data.noun}`,
     height: 30 * data.classes.length,
     data: { values: data.confusion },
     params: [select("network", "Network:", data.chosen, data.depth.map((row) => row.model))],
@@ -166,9 +166,9 @@ const charts = {
       { calculate: "datum.label == datum.predicted ? 0 : datum.images", as: "errors" },
     ],
     encoding: {
-      x: category("predicted", "predicted digit"),
-      y: category("label", "true digit"),
-      tooltip: tooltip(["label", "true digit"], ["predicted", "predicted digit"], ["images", "images", ".1f"]),
+      x: category("predicted", `predicted ${data.noun}`),
+      y: category("label", `true ${data.noun}`),
+      tooltip: tooltip(["label", `true ${data.noun}`], ["predicted", `predicted ${data.noun}`], ["images", "images", ".1f"]),
     },
     layer: [
       {
