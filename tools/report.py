@@ -117,6 +117,11 @@ def read_tables() -> dict[str, pd.DataFrame]:
         for pair in findings.read_comparisons()["pairs"]
     )
     confusion = files.read_csv(PLOTS / "diagnostics/confusion.csv", ("model", "label"))
+    confusion = confusion.melt(["model", "label"], var_name="predicted", value_name="images")
+    if parameters.read_params().data.dataset == "own":
+        names = dict(enumerate(findings.class_names()))
+        confusion["label"] = confusion["label"].map(names)
+        confusion["predicted"] = confusion["predicted"].astype(int).map(names)
     sampled, instance = (
         pd.DataFrame.from_dict(files.read_json(findings.METRICS / f"{name}.json"), orient="index")
         for name in ("sampled", "instance")
@@ -132,7 +137,7 @@ def read_tables() -> dict[str, pd.DataFrame]:
         "depth": depth,
         "pairs": pairs,
         "curves": curves,
-        "confusion": confusion.melt(["model", "label"], var_name="predicted", value_name="images"),
+        "confusion": confusion,
         "sampled": sampled.rename_axis("run").reset_index(),
         "instance": views.assign(training=views["run"].map(of_run)),
     }

@@ -52,8 +52,10 @@ def read_own(path: Path) -> Own:
         names = [str(name) for name in arrays.get("classes", labels)]
         known = np.arange(len(names)) if "classes" in arrays else labels
         parts = [_examples(arrays[f"x{end}"], arrays[f"y{end}"], known) for end in ends]
-        if len(names) < 2:
-            raise ValueError(f"there must be two classes or more, got {len(names)}")  # noqa: TRY301
+        if len(set(names)) < max(2, len(names)):
+            raise ValueError(  # noqa: TRY301
+                f"there must be two classes or more, each with its own name, got {len(names)}"
+            )
         members = parts[0].labels.bincount(minlength=len(names)).tolist()
         fewest = min(members)
         if fewest < 2:

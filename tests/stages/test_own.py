@@ -122,6 +122,8 @@ def test_the_study_goes_all_the_way_on_features() -> None:
     assert "These data are no pictures" in page
     assert "The hardest examples" in page
     assert "Which classes are taken for which" in page
+    confusion = report.read_tables()["confusion"]
+    assert list(confusion["label"].unique()) == list(confusion["predicted"].unique()) == NAMES
     assert all(name in page for name in NAMES)
     assert 'id="pad"' not in page
     with pytest.raises(ValueError, match="predict reads pictures of digits"):
@@ -221,7 +223,8 @@ X, Y = GOOD["x"], GOOD["y"]
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "NaN": ({"x": np.where(X > 1000, X, np.nan), "y": Y}, "x has a number that is not finite"),
     "infinite": ({"x": X * 1e38, "y": Y}, "not finite, or too large for float32"),
-    "one class": ({"x": X, "y": Y * 0}, "must be two classes or more, got 1"),
+    "one class": ({"x": X, "y": Y * 0}, "two classes or more, each with its own name, got 1"),
+    "one name twice": ({"x": X, "y": Y, "classes": ["a", "b", "a"]}, "with its own name, got 3"),
     "one member": ({"x": X[:6], "y": Y[:6]}, "class 2 must have two examples or more, got 1"),
     "no member": (
         {"x": X, "y": Y, "classes": [*NAMES, "none"]},
