@@ -5,7 +5,7 @@ import re
 
 from conftest import ROOT
 
-from tests.stages import test_download
+from tests.stages import test_download, test_own
 from tests.study import test_bad_input, test_interruptions
 
 TEXT = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
@@ -36,6 +36,8 @@ def row_of(test):
 def test_the_numbers_are_those_of_the_tests():
     kills = row_of("test_a_study_that_is_killed_at_random_moments_ends_as_if_undisturbed")
     assert f"| {test_interruptions.KILLS} random moments" in kills
+    own = row_of("test_a_file_that_is_wrong_is_refused_in_one_sentence")
+    assert f"| {len(test_own.BAD)} and 3 files" in own
     for test in (
         "test_bytes_of_the_parameters_in_disorder_run_or_are_told",
         "test_a_wrong_value_or_key_runs_or_is_told_by_its_key",
