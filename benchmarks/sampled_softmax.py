@@ -1,9 +1,11 @@
 """Milliseconds of one training step of a linear classifier against its number of classes.
 
 A step is forward, backward and update of a batch, for the sampled softmax, its rivals, and the
-floor: the three matrix products, the gather and the scatter that no sampled step can do without.
+floor: the three matrix products, the gather and the scatter that no sampled step of distinct ids
+can do without. Targets and samples are uniform, or follow Zipf's law as words do.
 
 python -m benchmarks.sampled_softmax
+python -m benchmarks.sampled_softmax --law zipf --batch-size 1024 --samples 1024 --samples 8192
 """
 
 import contextlib
@@ -11,8 +13,10 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable
+from functools import partial
+from itertools import product as pairs
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 # Before the libraries read them. One thread: a second one mostly waits for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +37,7 @@ from benchmarks import timing
 from benchmarks.timing import RESULTS, Step, Timer
 from isoparam.network.products import product
 from isoparam.sampled_softmax import (
+    LogUniformSampler,
     UniformSampler,
     descend,
     keep_freed_blocks,
@@ -40,7 +45,11 @@ from isoparam.sampled_softmax import (
 )
 
 OURS, FLOOR, FULL, TENSORFLOW = "isoparam", "floor", "full cross-entropy", "TensorFlow"
+KEPT, ADAPTIVE = "isoparam, repeats kept", "nn.AdaptiveLogSoftmaxWithLoss"
+Law = Literal["uniform", "zipf"]
 LEARNING_RATE = 1e-3
+# As many as there are frequent words in the descriptions of Debian's packages.
+ZIPF_CLASSES = 31_579
 
 
 class Problem(NamedTuple):
@@ -50,20 +59,32 @@ class Problem(NamedTuple):
         x: (B, d) features, a leaf that wants its gradient as a network below would.
         weight: (C, d), a leaf.
         samples: Number of sampled classes K.
+        law: How targets and samples are distributed.
     """
 
     x: Tensor
     weight: nn.Parameter
     samples: int
+    law: Law = "uniform"
 
     def targets(self) -> Tensor:
         """Draw the true classes (B,) anew for each step, lest their rows stay in the cache."""
-        return torch.randint(len(self.weight), self.x.shape[:1], device=self.x.device)
+        return self.draw(len(self.x))
+
+    def draw(self, number: int) -> Tensor:
+        """Draw classes, as targets or samples, (number,)."""
+        nobody = torch.zeros(0, dtype=torch.int64, device=self.x.device)
+        return self.sampler(merge=False).sample(number, nobody).ids
+
+    def sampler(self, *, merge: bool) -> UniformSampler | LogUniformSampler:
+        """The law of targets and samples."""
+        kind = UniformSampler if self.law == "uniform" else LogUniformSampler
+        return kind(len(self.weight), merge_repeats=merge)
 
 
-def isoparam_step(problem: Problem) -> Step:
-    x, weight, K = problem
-    sampler = UniformSampler(len(weight))
+def isoparam_step(problem: Problem, *, merge: bool | None = None) -> Step:
+    x, weight, K, law = problem
+    sampler = problem.sampler(merge=law == "zipf" if merge is None else merge)
     # The check of the values would have a GPU wait for each step.
     validate = not x.is_cuda
 
@@ -80,7 +101,7 @@ def isoparam_step(problem: Problem) -> Step:
 
 def floor_step(problem: Problem) -> Step:
     """Only what no sampled step can do without, by the fastest products at hand."""
-    x, weight, K = problem[0].detach(), problem.weight.detach(), problem.samples
+    x, weight, K = problem.x.detach(), problem.weight.detach(), problem.samples
     B, d = x.shape
     rows = x.new_empty(K + B, d)
     zeros = x.new_zeros(K + B, d)
@@ -98,11 +119,15 @@ def floor_step(problem: Problem) -> Step:
     return step
 
 
-def traced_loss(x: Tensor, rows: Tensor, ids: Tensor, target: Tensor, classes: int) -> Tensor:
+def traced_loss(problem: Problem, rows: Tensor, ids: Tensor, target: Tensor) -> Tensor:
     """The loss of the importance weighting as a user writes it, for autograd."""
-    K = len(ids)
-    true = (x * rows[K:]).sum(1, keepdim=True)  # (B, 1)
-    sampled = x @ rows[:K].t() - torch.log(torch.tensor(K / classes))  # (B, K)
+    K, classes = len(ids), len(problem.weight)
+    if problem.law == "uniform":
+        log_counts = torch.log(torch.tensor(K / classes))
+    else:
+        log_counts = torch.log(K * torch.log1p(1 / (ids + 1.0)) / math.log1p(classes))  # (K,)
+    true = (problem.x * rows[K:]).sum(1, keepdim=True)  # (B, 1)
+    sampled = problem.x @ rows[:K].t() - log_counts  # (B, K)
     sampled = sampled.masked_fill(ids == target[:, None], -torch.inf)
     zeros = torch.zeros_like(target)
     return F.cross_entropy(torch.cat([true, sampled], 1), zeros)
@@ -110,19 +135,19 @@ def traced_loss(x: Tensor, rows: Tensor, ids: Tensor, target: Tensor, classes: i
 
 def draw_rows(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     target = problem.targets()
-    ids = torch.randint(len(problem.weight), (problem.samples,), device=target.device)
+    ids = problem.draw(problem.samples)
     return ids, target, torch.cat([ids, target])
 
 
 def gather_step(problem: Problem) -> Step:
     """Gather, differentiate with respect to what was gathered, add by hand."""
-    x, weight, _ = problem
+    x, weight = problem.x, problem.weight
     table = weight.detach()
 
     def step() -> None:
         ids, target, both = draw_rows(problem)
         rows = table.index_select(0, both).requires_grad_()
-        traced_loss(x, rows, ids, target, len(table)).backward()
+        traced_loss(problem, rows, ids, target).backward()
         table.index_add_(0, both, rows.grad, alpha=-LEARNING_RATE)
         x.grad = None
 
@@ -130,13 +155,13 @@ def gather_step(problem: Problem) -> Step:
 
 
 def embedding_step(problem: Problem) -> Step:
-    x, weight, _ = problem
+    x, weight = problem.x, problem.weight
     embedding = nn.Embedding(*weight.shape, _weight=weight, sparse=True)
     optimizer = torch.optim.SGD([embedding.weight], lr=LEARNING_RATE)
 
     def step() -> None:
         ids, target, both = draw_rows(problem)
-        traced_loss(x, embedding(both), ids, target, len(weight)).backward()
+        traced_loss(problem, embedding(both), ids, target).backward()
         optimizer.step()
         embedding.weight.grad = x.grad = None
 
@@ -144,12 +169,12 @@ def embedding_step(problem: Problem) -> Step:
 
 
 def dense_step(problem: Problem) -> Step:
-    x, weight, _ = problem
+    x, weight = problem.x, problem.weight
     optimizer = torch.optim.SGD([weight], lr=LEARNING_RATE)
 
     def step() -> None:
         ids, target, both = draw_rows(problem)
-        traced_loss(x, weight[both], ids, target, len(weight)).backward()
+        traced_loss(problem, weight[both], ids, target).backward()
         optimizer.step()
         weight.grad = x.grad = None
 
@@ -157,7 +182,7 @@ def dense_step(problem: Problem) -> Step:
 
 
 def full_step(problem: Problem) -> Step:
-    x, weight, _ = problem
+    x, weight = problem.x, problem.weight
     optimizer = torch.optim.SGD([weight], lr=LEARNING_RATE)
 
     def step() -> None:
@@ -169,7 +194,7 @@ def full_step(problem: Problem) -> Step:
 
 
 def linear_cross_entropy_step(problem: Problem) -> Step:
-    x, weight, _ = problem
+    x, weight = problem.x, problem.weight
     optimizer = torch.optim.SGD([weight], lr=LEARNING_RATE)
 
     def step() -> None:
@@ -180,7 +205,25 @@ def linear_cross_entropy_step(problem: Problem) -> Step:
     return step
 
 
-def tensorflow_step(sizes: tuple[int, int, int, int], threads: int, device: str) -> Step:
+def adaptive_step(problem: Problem) -> Step:
+    """The rival for skewed classes: exact, with fewer features for the rare ones.
+
+    It has a third of the parameters, which are its own.
+    """
+    x, C = problem.x, len(problem.weight)
+    loss = nn.AdaptiveLogSoftmaxWithLoss(x.shape[1], C, [C // 16, C // 4], device=x.device)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=LEARNING_RATE)
+
+    def step() -> None:
+        loss(x, problem.targets()).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        x.grad = None
+
+    return step
+
+
+def tensorflow_step(sizes: tuple[int, int, int, int], law: Law, threads: int, device: str) -> Step:
     """TensorFlow's own sampler and loss, compiled to a graph, with its fastest sparse update."""
     import tensorflow as tf  # noqa: PLC0415
 
@@ -197,10 +240,20 @@ def tensorflow_step(sizes: tuple[int, int, int, int], threads: int, device: str)
         weight = tf.Variable(tf.zeros([C, d]))
         bias = tf.zeros([C])
 
+    candidates = {
+        "uniform": tf.random.uniform_candidate_sampler,
+        "zipf": tf.random.log_uniform_candidate_sampler,
+    }[law]
+
     @tf.function
     def step() -> object:
-        target = tf.random.uniform([B, 1], maxval=C, dtype=tf.int64)
-        drawn = tf.random.uniform_candidate_sampler(target, 1, K, unique=False, range_max=C)
+        if law == "uniform":
+            target = tf.random.uniform([B, 1], maxval=C, dtype=tf.int64)
+        else:
+            u = tf.random.uniform([B, 1])
+            target = tf.cast(tf.exp(u * math.log1p(C)), tf.int64) - 1
+            target = tf.clip_by_value(target, 0, C - 1)
+        drawn = candidates(target, 1, K, unique=False, range_max=C)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(
                 tf.nn.sampled_softmax_loss(weight, bias, target, x, K, C, sampled_values=drawn)
@@ -220,18 +273,24 @@ def tensorflow_step(sizes: tuple[int, int, int, int], threads: int, device: str)
 STEPS: dict[str, Callable[[Problem], Step]] = {
     FLOOR: floor_step,
     OURS: isoparam_step,
+    KEPT: partial(isoparam_step, merge=False),
     "gather + autograd": gather_step,
     "nn.Embedding(sparse)": embedding_step,
     "dense gradient": dense_step,
     FULL: full_step,
     "linear_cross_entropy": linear_cross_entropy_step,
+    ADAPTIVE: adaptive_step,
 }
 CONTESTANTS = [*STEPS, TENSORFLOW]
+# Contestants of one law alone. Where ids repeat, ours need not multiply by all of them.
+ONLY = {FLOOR: "uniform", KEPT: "zipf", ADAPTIVE: "zipf"}
 
 
-def available(device: str) -> list[str]:
+def available(device: str, law: Law) -> list[str]:
     """Contestants that run here; `F.linear_cross_entropy` is made for GPUs."""
-    left_out = set() if device == "cuda" else {"linear_cross_entropy"}
+    left_out = {name for name, of in ONLY.items() if of != law}
+    if device != "cuda":
+        left_out.add("linear_cross_entropy")
     if not hasattr(F, "linear_cross_entropy"):
         left_out.add("linear_cross_entropy")
     if importlib.util.find_spec("tensorflow") is None:
@@ -248,7 +307,7 @@ def build(names: list[str], problem: Problem, stack: contextlib.ExitStack) -> di
             if name == TENSORFLOW:
                 process = stack.enter_context(timing.process(tensorflow_step))
                 sizes = (len(problem.x), *problem.weight.shape, problem.samples)
-                process.build(sizes, torch.get_num_threads(), problem.x.device.type)
+                process.build(sizes, problem.law, torch.get_num_threads(), problem.x.device.type)
                 timed = process.timed
             else:
                 timed = timing.timer(STEPS[name](problem), synchronize)
@@ -262,38 +321,13 @@ def build(names: list[str], problem: Problem, stack: contextlib.ExitStack) -> di
 
 
 def add_ratios(table: pd.DataFrame, clock: str) -> pd.DataFrame:
-    """To the floor, to ours, and to the fewest classes, in one column's milliseconds."""
+    """To the floor and to ours, in one column's milliseconds."""
     table = table.copy()
-    by = table.set_index(["classes", "contestant"])[clock]
-    rows = list(zip(table["classes"], table["contestant"], table[clock], strict=True))
-    fewest = int(table["classes"].min())
-    nan = float("nan")
-    table["to_floor"] = [ms / by.get((C, FLOOR), nan) for C, _, ms in rows]
-    table["to_isoparam"] = [ms / by.get((C, OURS), nan) for C, _, ms in rows]
-    table["to_fewest_classes"] = [ms / by.get((fewest, name), nan) for _, name, ms in rows]
+    by = table.set_index(["classes", "samples", "contestant"])[clock]
+    rows = list(zip(table["classes"], table["samples"], table[clock], strict=True))
+    for column, name in (("to_floor", FLOOR), ("to_isoparam", OURS)):
+        table[column] = [ms / by.get((C, K, name), math.nan) for C, K, ms in rows]
     return table
-
-
-def goals(table: pd.DataFrame) -> list[str]:
-    """One line for each goal that the measured contestants decide."""
-    rows = table.set_index(["classes", "contestant"])
-    lines = []
-
-    def judge(text: str, value: float, limit: float, *, at_least: bool = False) -> None:
-        lines.extend(timing.verdict(text, value, limit, at_least=at_least))
-
-    for C in sorted(set(table["classes"])):
-        if (C, OURS) not in rows.index:
-            continue
-        ours = rows.loc[(C, OURS)]
-        judge(f"time / floor at C = {C:,}", ours["to_floor"], 1.25)
-        if C == 1_000_000 and table["classes"].min() == 10_000:
-            judge("time at C = 1,000,000 / at 10,000", ours["to_fewest_classes"], 1.15)
-        for name, factor, where in ((TENSORFLOW, 1.25, None), (FULL, 100, 100_000)):
-            if (C, name) in rows.index and where in {None, C}:
-                ratio = rows.loc[(C, name), "to_isoparam"]
-                judge(f"{name} / ours at C = {C:,}", ratio, factor, at_least=True)
-    return lines
 
 
 def draw(table: pd.DataFrame, title: str, clock: str) -> plt.Figure:
@@ -321,8 +355,8 @@ def report(table: pd.DataFrame, conditions: str, clock: str) -> str:
     lines = [
         f"{conditions}. Ratios are of the column `{clock.removesuffix('_ms')}`.",
         "",
-        "| classes | step | best, ms | median, ms | processor, ms | × floor | × ours |",  # noqa: RUF001
-        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| classes | K | step | best, ms | median, ms | processor, ms | × floor | × ours |",  # noqa: RUF001
+        "| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in table.to_dict("records"):
         name = f"**{OURS}**" if row["contestant"] == OURS else row["contestant"]
@@ -332,8 +366,9 @@ def report(table: pd.DataFrame, conditions: str, clock: str) -> str:
             "" if math.isnan(ratio) else f"{ratio:,.2f}"
             for ratio in (row["to_floor"], row["to_isoparam"])
         ]
-        lines.append(f"| {row['classes']:,} | {name} | {' | '.join([*cells, *ratios])} |")
-    return "\n".join([*lines, "", *(f"- {goal}" for goal in goals(table))]) + "\n"
+        sizes = f"{row['classes']:,} | {row['samples']:,}"
+        lines.append(f"| {sizes} | {name} | {' | '.join([*cells, *ratios])} |")
+    return "\n".join(lines) + "\n"
 
 
 def main(
@@ -343,54 +378,62 @@ def main(
     seconds: Annotated[float, typer.Option(help="for each contestant and C")] = 20.0,
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     features: Annotated[int, typer.Option(min=1)] = 512,
-    samples: Annotated[int, typer.Option(min=1)] = 1024,
+    samples: Annotated[list[int] | None, typer.Option(help="numbers of samples K")] = None,
+    law: Annotated[Law, typer.Option(help="of targets and samples")] = "uniform",
     threads: Annotated[int, typer.Option(min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     out: Annotated[Path, typer.Option(help="folder for what is written")] = RESULTS,
 ) -> None:
-    """Measure, print table and goals, and write sampled_softmax.csv, .md and .png."""
-    classes = classes or [10_000, 100_000, 1_000_000] + [10_000_000] * (device == "cuda")
-    names = available(device)
+    """Measure, print the table, and write sampled_softmax.csv and .md, or sampled_softmax_zipf.*.
+
+    Where classes are uniform, draw a figure too.
+    """
+    if classes is None:
+        few, many = [10_000, 100_000, 1_000_000], [10_000_000] * (device == "cuda")
+        classes = few + many if law == "uniform" else [ZIPF_CLASSES]
+    samples = samples or [1024]
+    names = available(device, law)
     if rivals is not None:
-        unknown = sorted(set(rivals) - set(CONTESTANTS))
+        unknown = sorted(set(rivals) - set(names))
         if unknown:
-            raise typer.BadParameter(f"rivals must be among {list(CONTESTANTS)}, got {unknown}")
-        names = [name for name in CONTESTANTS if name in {OURS, *rivals}]
+            raise typer.BadParameter(f"rivals must be among {names}, got {unknown}")
+        names = [name for name in names if name in {OURS, *rivals}]
     torch.set_num_threads(threads)
     keep_freed_blocks()
     generator = torch.Generator(device).manual_seed(0)
     tables, loads = [], []
-    for C in sorted(classes):
+    for C, K in pairs(sorted(classes), sorted(samples)):
         loads.append(timing.load())
-        typer.echo(f"C = {C:,} ...", err=True)
+        typer.echo(f"C = {C:,}, K = {K:,} ...", err=True)
         x = torch.randn(batch_size, features, device=device, generator=generator)
         weight = torch.empty(C, features, device=device)
         weight.normal_(std=features**-0.5, generator=generator)
-        problem = Problem(x.requires_grad_(), nn.Parameter(weight), samples)
+        problem = Problem(x.requires_grad_(), nn.Parameter(weight), K, law)
         with contextlib.ExitStack() as stack:
             table = timing.measure(build(names, problem, stack), rounds, seconds)
         table.insert(0, "classes", C)
+        table.insert(1, "samples", K)
         tables.append(table)
         del problem, weight  # before the next one is laid out
     # Processor time leaves out the moments in which other programs had the core. Work on a GPU
     # takes none.
     clock = "best_ms" if device == "cuda" else "processor_ms"
     table = add_ratios(pd.concat(tables, ignore_index=True), clock)
-    work = f"Forward + backward + update, B = {batch_size}, d = {features}, K = {samples}, float32"
+    work = f"Forward + backward + update, B = {batch_size}, d = {features}, float32"
+    if law == "zipf":
+        work += ", targets and samples log-uniform"
     where = timing.machine(device)
     if TENSORFLOW in names:
         where += f", TensorFlow {timing.version('tensorflow')}"
-    title = f"{work}\n{where}"
     load = f"load average from {min(loads):.1f} to {max(loads):.1f}"
-    command = timing.command("benchmarks.sampled_softmax")
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "sampled_softmax.csv"
-    table.to_csv(path, index=False, float_format="%.4f")
-    table = pd.read_csv(path)  # so that the report can be told from the file
-    text = report(table, f"{work}; {where}; {load}; `{command}`", clock)
-    typer.echo(text)
-    path.with_suffix(".md").write_text(text, encoding="utf-8")
-    draw(table, title, clock).savefig(path.with_suffix(".png"), dpi=150)
+    conditions = f"{work}; {where}; {load}; `{timing.command('benchmarks.sampled_softmax')}`"
+    path = out / f"sampled_softmax{'_zipf' if law == 'zipf' else ''}.csv"
+    timing.record(path, table, partial(report, conditions=conditions, clock=clock))
+    if law == "uniform":
+        table = table[table["samples"] == samples[0]]
+        draw(table, f"{work}, K = {samples[0]}\n{where}", clock).savefig(
+            path.with_suffix(".png"), dpi=150
+        )
 
 
 if __name__ == "__main__":

@@ -196,6 +196,7 @@ def recorded(name: str) -> Callable[[], str]:
     return lambda: files.read_text(RECORDS / f"{name}.md").rstrip()
 
 
+RECORDED = ("sampled_softmax", "sampled_softmax_zipf", "training", "repro", "scale")
 # Each by the name of its function, and what benchmarks wrote by the name of its file.
 BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__.replace("_", "-"): function
@@ -212,4 +213,4 @@ BLOCKS: dict[str, Callable[[], str]] = {
         *(widths, metrics_show, learning_rates, bfloat16, diagnostics),
         *(tuning, seconds, emulated, strict_cost),
     )
-} | {name: recorded(name) for name in ("sampled_softmax", "training", "repro", "scale")}
+} | {name: recorded(name) for name in RECORDED}

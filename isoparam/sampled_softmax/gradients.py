@@ -157,6 +157,7 @@ def _mask(s: Tensor, ids: Tensor, masked: Tensor, value: float) -> None:
     # Few rows have a hit when there are many classes, and to find them costs less than to compare
     # all. Equal ids are neighbours once they are sorted, `hits` of them for each class.
     sorted_ids, order = ids.sort()
+    masked = masked.contiguous()
     first = torch.searchsorted(sorted_ids, masked)  # (B, P)
     hits = torch.searchsorted(sorted_ids, masked, right=True) - first  # (B, P)
     rows = torch.arange(len(s)).repeat_interleave(hits.sum(1))

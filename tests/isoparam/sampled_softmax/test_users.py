@@ -82,6 +82,18 @@ def test_features_of_any_shape_are_the_flat_ones(shape, reduction, per_example):
     assert torch.equal(module.predict(x), logits.argmax(-1))
 
 
+@pytest.mark.parametrize("per_example", [False, True])
+def test_strides_do_not_matter(per_example):
+    x, W, _, target = case(5)
+    samples = LogUniformSampler(8).sample(5, target, per_example=per_example, generator=seeded())
+    expected = sampled_linear_cross_entropy(x, W, target, samples)
+    column = torch.stack([target, target], 1)[:, 1]
+    assert not column.is_contiguous()
+    x, W = (t.T.contiguous().T for t in (x, W))
+    strided = sampled_linear_cross_entropy(x, W, column, samples, sparse=False)
+    torch.testing.assert_close(strided, expected, **EXACT)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("ignored", [False, True])
 def test_class_weights_are_those_of_torch(reduction, ignored):

@@ -1,0 +1,1 @@
+"""Worked examples of the sampled softmax, each on data that apt brings, or on generated ones."""

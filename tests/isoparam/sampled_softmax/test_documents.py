@@ -1,0 +1,99 @@
+"""What documents show runs as it stands there, and the worked examples run at small size."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from examples import debian, language_model, recommender
+
+DOCUMENTS = ["isoparam/sampled_softmax/README.md", "docs/sampled_softmax.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_code_of_a_document_runs(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    # As torchrun has it, for one process.
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT, env=os.environ | alone
+    )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_links_of_a_document_lead_somewhere(document):
+    path = ROOT / document
+    text = path.read_text(encoding="utf-8")
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text)}
+    assert links
+    assert not [link for link in links if link and not (path.parent / link).exists()]
+
+
+def run(monkeypatch, capsys, example, lists, *options: str):
+    monkeypatch.setattr(sys, "argv", ["example", "--lists", str(lists), *options])
+    example.main()
+    head, columns, *rows = capsys.readouterr().out.splitlines()
+    return head, [dict(zip(columns.split(","), row.split(","), strict=True)) for row in rows]
+
+
+def test_the_language_model_learns(monkeypatch, capsys, tmp_path):
+    options = ("--seconds", "1", "--batch", "64", "--samples", "100")
+    head, rows = run(monkeypatch, capsys, language_model, tmp_path, *options)
+    assert [row["loss"] for row in rows] == list(language_model.LOSSES)
+    words = int(re.search(r"([\d,]+) different", head)[1].replace(",", ""))
+    for row in rows:
+        assert int(row["steps"]) > 0
+        assert 1 < float(row["perplexity"]) < words  # which all words alike would have
+
+
+def test_the_recommender_learns(monkeypatch, capsys, tmp_path):
+    options = ("--seconds", "1", "--batch", "64", "--samples", "50")
+    head, rows = run(monkeypatch, capsys, recommender, tmp_path, *options)
+    assert [row["loss"] for row in rows] == list(recommender.LOSSES)
+    items = int(re.search(r"one of ([\d,]+)", head)[1].replace(",", ""))
+    for row in rows:
+        assert int(row["steps"]) > 0
+        assert float(row["hit_at_10"]) > 10 / items  # of a guess
+
+
+LISTS = {
+    "x_i18n_Translation-en": """Package: a
+Description-md5: 1
+Description-en: Play 2 games
+ With rules.
+
+Package: b
+Description-md5: 1
+Description-en: Play 2 games
+ With rules.
+""",
+    "x_binary-amd64_Packages": """Package: a
+Depends: libc6 (>= 2.34), libx11-6 | libx11-7,
+ python3:any
+Recommends: libc6
+
+Package: b
+""",
+}
+
+
+@pytest.mark.skipif(not os.access(debian.HELPER, os.X_OK), reason="there is no apt here")
+def test_apts_lists_are_read(tmp_path):
+    for name, text in LISTS.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert debian.descriptions(tmp_path) == [["play", "2", "games", "with", "rules", "."]]
+    assert debian.dependencies(tmp_path) == {"a": ["libc6", "libx11-6", "python3"], "b": []}
+
+
+def test_generated_words_are_skewed_and_follow_each_other():
+    words = [word for sentence in debian.generated_sentences() for word in sentence]
+    first = words.count("word0") / len(words)
+    assert 0.02 < first < 0.2
+    assert debian.generated_sentences() == debian.generated_sentences()
+    needed = debian.generated_dependencies()
+    assert len(needed) == 1500
+    assert min(map(len, needed.values())) >= 1
