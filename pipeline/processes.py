@@ -112,9 +112,9 @@ def _start(
         for _ in range(count):
             connection, end = context.Pipe()
             with end:
-                process = context.Process(target=_serve, args=(end, work), daemon=True)
-                process.start()
-            processes[connection] = process
+                started = context.Process(target=_serve, args=(end, work), daemon=True)
+                started.start()
+            processes[connection] = started
         yield processes
     finally:
         for process in processes.values():
@@ -137,7 +137,7 @@ def _messages(
         ready = set(wait([*processes, *sentinels]))
         if not sentinels.isdisjoint(ready):
             raise ValueError(_KILLED)
-        for connection in ready & processes.keys():
+        for connection in [connection for connection in processes if connection in ready]:
             with _death_is_an_error():
                 kind, content = connection.recv()
             if kind == "error":

@@ -124,10 +124,8 @@ class Tuning(_Section):
     hidden: Rates
 
 
-class SampledRun(_Section):
-    """One way to train the output layer: on all classes, or on K sampled ones."""
-
-    weighting: Literal["full", "importance", "stated"]
+class _Run(_Section):
+    weighting: Literal["full", "importance", "stated", "none"]
     samples: Positive | None = None
     learning_rate: Rate
 
@@ -140,6 +138,12 @@ class SampledRun(_Section):
         return self
 
 
+class SampledRun(_Run):
+    """One way to train the output layer: on all classes, or on K sampled ones."""
+
+    weighting: Literal["full", "importance", "stated"]
+
+
 class Sampled(_Section):
     """The linear classifier on sampled classes, as `isoparam.sampled_study.linear` takes it."""
 
@@ -149,11 +153,9 @@ class Sampled(_Section):
     runs: Annotated[dict[Name, SampledRun], Field(min_length=1)]
 
 
-class InstanceRun(SampledRun):
-    """One training of instance discrimination."""
+class InstanceRun(_Run):
+    """One training of instance discrimination; `none` shows what the correction is worth."""
 
-    # The base class allows less; `none` is there to show what the correction is worth.
-    weighting: Literal["full", "importance", "stated", "none"]
     images: Literal["uniform", "zipf"] = "uniform"
     epochs: Positive
 

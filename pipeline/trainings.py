@@ -81,7 +81,7 @@ def _train(part: _Part, report: processes.Report) -> "list[Row] | None":
 def _epochs_done(checkpoint: Path) -> int:
     try:
         with safe_open(checkpoint, framework="np") as file:
-            return file.get_slice("history").get_shape()[0]
+            return int(file.get_slice("history").get_shape()[0])
     except (OSError, SafetensorError):
         return 0
 

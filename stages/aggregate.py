@@ -1,7 +1,7 @@
 """Stage aggregate: one table of all models, the one that validation chooses, and comparisons."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -27,6 +27,9 @@ COLUMNS = {
     "accuracy_hi": "test_hi",
     "validation_accuracy": "val_accuracy",
 }
+
+# Of the curves whose leading coefficient is the trend.
+DEGREES: dict[str, Literal[1, 2]] = {"slope": 1, "curvature": 2}
 
 
 def main() -> None:
@@ -71,7 +74,7 @@ def compare(metrics: dict[str, dict[str, Any]], test_images: int) -> dict[str, A
             name: trend(depths, list(samples.values()), degree)._asdict()
             if len(set(depths)) > degree
             else None
-            for name, degree in (("slope", 1), ("curvature", 2))
+            for name, degree in DEGREES.items()
         },
         "sampling": {
             name: share_of_trials(values["test_accuracy"], test_images)._asdict()

@@ -141,7 +141,9 @@ def from_sources(wanted: Sequence[File], sources: Sequence[str]) -> dict[str, by
             show = partial(bar.update, task, description=file.name)
             show(completed=done)
             source, content, failures = first_good(
-                file, sources, lambda count, show=show, done=done: show(completed=done + count)
+                file,
+                sources,
+                lambda count, show=show, done=done: show(completed=done + count),  # type: ignore[misc]
             )
             contents[file.name] = content
             say(f"{file.name} from {source}{''.join(f' (not from {line})' for line in failures)}")
@@ -207,7 +209,7 @@ def fetch(file: File, source: str, received: Callable[[int], None]) -> bytes:
         return from_folder(file, Path(source), received)
     with (
         answer(f"{source.rstrip('/')}/{file.name}.gz") as read,
-        gzip.GzipFile(fileobj=Limited(read, file.size_bytes + PACKING_BYTES)) as stream,  # type: ignore[arg-type]
+        gzip.GzipFile(fileobj=Limited(read, file.size_bytes + PACKING_BYTES)) as stream,  # type: ignore[call-overload]
     ):
         return read_content(file, stream, received)
 

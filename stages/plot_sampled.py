@@ -11,7 +11,7 @@ PLOTS = Path("plots")
 
 def main() -> None:
     """Draw plots/sampled.png and plots/instance.png."""
-    columns = ("weighting", "samples", "seeds", "test_accuracy", "test_loss")
+    columns: tuple[str, ...] = ("weighting", "samples", "seeds", "test_accuracy", "test_loss")
     sampled = files.read_csv(PLOTS / "sampled.csv", columns)
     columns = ("run", "weighting", "samples", "images", "of_epochs", "epoch", "loss", "accuracy")
     instance = files.read_csv(PLOTS / "instance.csv", columns)

@@ -225,7 +225,7 @@ def _png(pixels: str) -> str:
 
 def _html(text: str) -> str:
     """Markdown of the documents, which has no HTML in it."""
-    return MarkdownIt("js-default").render(text)
+    return str(MarkdownIt("js-default").render(text))
 
 
 def _table(table: pd.DataFrame, corner: str) -> str:
