@@ -13,7 +13,7 @@ repro: .venv/ready
 test: .venv/ready
 	ruff check .
 	ruff format --check .
-	mypy isoparam
+	mypy isoparam pipeline stages tools
 	pytest -m 'not slow'
 
 test-all: test

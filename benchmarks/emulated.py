@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from isoparam.budget import layer_sizes  # noqa: E402
-from isoparam.images.datasets import SIZES  # noqa: E402
+from isoparam.images.datasets import DATASETS  # noqa: E402
 from isoparam.images.mnist import normalise, pixel_statistics  # noqa: E402
 from isoparam.network import bits  # noqa: E402
 from isoparam.network.recipe import Recipe  # noqa: E402
@@ -107,7 +107,7 @@ def recipe(name: str) -> Recipe:
     params = parameters.read_params()
     model = params.models[name]
     return Recipe(
-        sizes=tuple(layer_sizes(model.depth, model.width or 0, *SIZES[params.data.dataset])),
+        sizes=tuple(layer_sizes(model.depth, model.width or 0, *DATASETS[params.data.dataset][:2])),
         epochs=2,
         batch_size=128,
         learning_rate=0.1,

@@ -180,14 +180,15 @@ def differences(recorded: Record, found: Record) -> list[str]:
     lines = []
     for there, here in ((recorded["hashes"], found["hashes"]), (recorded["texts"], found["texts"])):
         for path in sorted(there | here):
-            if path not in here:
+            old, new = there.get(path), here.get(path)
+            if new is None:
                 lines.append(f"{path} is missing")
-            elif path not in there:
+            elif old is None:
                 lines.append(f"{path} is not in the record")
-            elif isinstance(here[path], str):
-                lines += [f"{path}: another hash"] if here[path] != there[path] else []
-            else:
-                lines += _first_difference(path, there[path], here[path])
+            elif isinstance(old, list) and isinstance(new, list):
+                lines += _first_difference(path, old, new)
+            elif old != new:
+                lines.append(f"{path}: another hash")
     return lines
 
 

@@ -26,9 +26,6 @@ DATASETS = {
     "digits": Dataset(64, 10, 297),
 }
 
-# Features of an image and classes of each data set.
-SIZES = {name: (known.features, known.classes) for name, known in DATASETS.items()}
-
 
 def dataset_of(name: str, own: Dataset | None) -> Dataset:
     """What is known of a data set.

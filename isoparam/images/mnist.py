@@ -170,6 +170,7 @@ def normalise(images: Tensor, mean: Statistic, deviation: Statistic) -> Tensor:
         >>> normalise(torch.tensor([[0, 2]], dtype=torch.uint8), 1.0, 1.0)
         tensor([[-1.,  1.]])
     """
-    if isinstance(mean, list):
-        mean, deviation = torch.tensor(mean), torch.tensor(deviation)
-    return images.to(torch.float32, copy=True).sub_(mean).div_(deviation)
+    x = images.to(torch.float32, copy=True)
+    if isinstance(mean, list) or isinstance(deviation, list):
+        return x.sub_(torch.tensor(mean)).div_(torch.tensor(deviation))
+    return x.sub_(mean).div_(deviation)

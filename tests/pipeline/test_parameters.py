@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from isoparam.budget import count_parameters, width_for_budget
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import DATASETS
 from pipeline import parameters
 from pipeline.schema import LearningRates, Parameters
 from pipeline.schema import validate as validate_any
@@ -91,14 +91,16 @@ def committed():
 def test_the_committed_parameters_are_valid():
     study = committed()
     assert study.data.dataset == "mnist"
-    assert study.budget == count_parameters(1, 1024, *SIZES["mnist"])
+    assert study.budget == count_parameters(1, 1024, *DATASETS["mnist"][:2])
     assert [model.depth for model in study.models.values()] == list(range(9))
 
 
 def test_the_committed_widths_are_those_of_the_budget():
     study = committed()
     assert {name: model.width for name, model in study.models.items()} == {
-        f"L{depth}": width_for_budget(study.budget, depth, *SIZES["mnist"]) if depth else None
+        f"L{depth}": width_for_budget(study.budget, depth, *DATASETS["mnist"][:2])
+        if depth
+        else None
         for depth in range(9)
     }
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, SAMPLED_YAML
 from torchvision import datasets
 
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import DATASETS
 from isoparam.images.files import load_images
 from pipeline import parameters
 from stages import download, split
@@ -36,7 +36,7 @@ def md5(content: bytes) -> str:
 
 def images_and_labels(name, partition):
     """Images as one would look at them, and labels from 0."""
-    count, classes = COUNTS[partition], SIZES[name][1]
+    count, classes = COUNTS[partition], DATASETS[name].classes
     random = np.random.default_rng(count)
     return random.integers(0, 256, (count, 28, 28), "uint8"), np.arange(count) % classes
 
@@ -109,7 +109,7 @@ def test_images_and_labels_arrive_as_they_are(study):
 def test_they_are_split_as_the_study_wants_them(study):
     download.main()
     split.main()
-    parts = {path.stem: load_images(path, *SIZES[study]) for path in split.OUT.iterdir()}
+    parts = {path.stem: load_images(path, *DATASETS[study][:2]) for path in split.OUT.iterdir()}
     counts = {name: len(part.labels) for name, part in parts.items()}
     assert counts == {"train": 50, "validation": 10, "test": COUNTS["test"]}
     images, labels = images_and_labels(study, "test")
