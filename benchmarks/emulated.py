@@ -28,6 +28,7 @@ from isoparam.network.recipe import Recipe  # noqa: E402
 from isoparam.network.replicas import Replicas  # noqa: E402
 from isoparam.network.training import Training  # noqa: E402
 from pipeline import files, parameters  # noqa: E402
+from tools.findings import markdown  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results"
 # Each kind of layer.
@@ -88,6 +89,7 @@ def compare() -> None:
         print(processor, name, flush=True)
     table = pd.DataFrame(rows, columns=["processor", "settings", "model", "hash"])
     files.write_csv(RESULTS / "emulated.csv", table)
+    files.write(RESULTS / "emulated.md", report_hashes(table) + "\n")
 
 
 def measure() -> None:
@@ -100,6 +102,33 @@ def measure() -> None:
     table = pd.DataFrame(rows, columns=["settings", "model", "milliseconds"])
     table = table.groupby(["model", "settings"], sort=True)["milliseconds"].median().reset_index()
     files.write_csv(RESULTS / "strict_cost.csv", table)
+    files.write(RESULTS / "strict_cost.md", report_times(table) + "\n")
+
+
+def report_hashes(table: pd.DataFrame) -> str:
+    """What the documentation shows of the hashes, in Markdown."""
+    hashes = table.groupby(["processor", "settings"], sort=False)["hash"].agg(list)
+    return markdown(
+        f"processor | settings | {' | '.join(table['model'].unique())} | "
+        ":as strict mode on the first:",
+        (
+            f"{' | '.join(place)} | {' | '.join(f'`{digest[:8]}`' for digest in found)} | "
+            f"{'yes' if found == hashes.iloc[0] else 'no'}"
+            for place, found in hashes.items()
+        ),
+    )
+
+
+def report_times(table: pd.DataFrame) -> str:
+    """What it shows of the processor times."""
+    times = table.pivot_table("milliseconds", "model", "settings")
+    return markdown(
+        " | default, ms: | strict, ms: | ratio:",
+        (
+            f"{model} | {default:.2f} | {strict:.2f} | {strict / default:.2f}"
+            for model, default, strict in times[["default mode", "strict mode"]].itertuples()
+        ),
+    )
 
 
 def recipe(name: str) -> Recipe:

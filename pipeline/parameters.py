@@ -55,12 +55,12 @@ def _read_yaml(path: Path, schema: type[Schema]) -> Schema:
 
 @contextmanager
 def edited_params(path: Path = PARAMETERS) -> Iterator[Any]:
-    """The content of a params.yaml to change, which is then written with its comments kept."""
+    """The content of a file of parameters to change, then written with its comments kept."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1000
     yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(path)
+    document = yaml.load(path) or {}
     yield document
     with files.replacing(path) as partial:
         yaml.dump(document, partial)

@@ -14,13 +14,7 @@ METRICS = Path("metrics")
 TABLE = Path("plots/depth_accuracy.csv")
 
 # Columns of the table, and the metric that each one takes.
-COLUMNS = {
-    "depth": "depth",
-    "width": "width",
-    "parameters": "parameters",
-    "deviation": "deviation",
-    "on_budget": "on_budget",
-    "seeds": "seeds",
+COLUMNS = {name: name for name in "depth width parameters deviation on_budget seeds".split()} | {
     "accuracy": "test_accuracy",
     "accuracy_sd": "test_sd",
     "accuracy_lo": "test_lo",

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from isoparam.figures.depth import learning_rates, png
 from pipeline import commands, files, parameters
@@ -46,14 +45,10 @@ def main() -> None:
         )
     table = pd.concat(tables)
     files.write_csv(TABLE, table)
-    with files.replacing(FIGURE) as partial:
-        partial.write_bytes(png(learning_rates(table)))
-    yaml = YAML()
-    rates = yaml.load(parameters.LEARNING_RATES) or {}
+    files.write(FIGURE, png(learning_rates(table)))
     chosen = table[table["chosen"]]
-    rates |= dict(zip(chosen["model"], chosen["learning_rate"].tolist(), strict=True))
-    with files.replacing(parameters.LEARNING_RATES) as partial:
-        yaml.dump(rates, partial)
+    with parameters.edited_params(parameters.LEARNING_RATES) as rates:
+        rates.update(zip(chosen["model"], chosen["learning_rate"].tolist(), strict=True))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from isoparam.images.datasets import sizes_of
 from isoparam.images.files import load_images
 from isoparam.images.mnist import Images, normalise
 from isoparam.network import bits
-from isoparam.network.files import load_perceptron
+from isoparam.network.files import load_replicas
 from isoparam.network.mlp import Layers, initialise, layer_views, logits
 from isoparam.network.randomness import Stream, stream_of
 from isoparam.network.softmax import cross_entropy
@@ -55,7 +55,7 @@ def main() -> None:
     tables: dict[str, list[pd.DataFrame]] = {}
     for name, model in params.models.items():
         sizes = layer_sizes(model.depth, model.width or 0, inputs, classes)
-        layers, scale = _load(MODELS / name, sizes, seeds)
+        layers, scale = load_replicas(MODELS / name, seeds, sizes)
         z = logits(layers, normalise(test.images, *scale)).double()  # (R, N, C)
         loss = cross_entropy(z, labels.expand(z.shape[:-1]))  # (R, N)
         said = votes(z.argmax(-1), classes)  # (N, C)
@@ -94,18 +94,6 @@ def main() -> None:
     with files.replacing(OUT) as partial:
         for table, frames in tables.items():
             files.write_csv(partial / f"{table}.csv", pd.concat(frames))
-
-
-def _load(folder: Path, sizes: list[int], seeds: list[int]) -> tuple[Layers, tuple[float, float]]:
-    """All seeds of a model side by side, and mean and deviation of the pixels they are used to."""
-    replicas = [load_perceptron(folder / f"seed-{seed}.safetensors", sizes) for seed in seeds]
-    layers = [
-        (torch.cat([weight for weight, _ in layer]), torch.cat([bias for _, bias in layer]))
-        for layer in zip(*(replica.layers for replica in replicas), strict=True)
-    ]
-    # The same for all seeds: they are of the training set.
-    metadata = replicas[0].metadata
-    return layers, (metadata["mean"], metadata["deviation"])
 
 
 def _calibrate(z: Tensor, labels: Tensor) -> tuple[pd.DataFrame, list[float]]:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from isoparam.images.datasets import sizes_of
 from isoparam.images.files import load_images
 from isoparam.images.mnist import normalise
 from isoparam.network import bits
-from isoparam.network.files import load_perceptron
+from isoparam.network.files import load_replicas
 from isoparam.network.training import evaluate
 from isoparam.results.statistics import described
 from pipeline import commands, files, parameters
@@ -30,17 +29,11 @@ def main(name: commands.ModelName) -> None:
     model = parameters.find_model(params.models, name)
     inputs, classes = sizes_of(params.data.dataset, params.data.own)
     network = model.depth, model.width or 0, inputs, classes
-    images = load_images(TEST, inputs, classes)
-    labels = images.labels.long()
-    losses, accuracies = [], []
-    for seed in params.seeds:
-        layers, metadata = load_perceptron(
-            MODELS / name / f"seed-{seed}.safetensors", layer_sizes(*network)
-        )
-        x = normalise(images.images, metadata["mean"], metadata["deviation"])
-        loss, accuracy = evaluate(layers, x, labels)
-        losses.append(loss.item())
-        accuracies.append(accuracy.item())
+    images, labels = load_images(TEST, inputs, classes)
+    layers, scale = load_replicas(MODELS / name, params.seeds, layer_sizes(*network))
+    losses, accuracies = (
+        values.tolist() for values in evaluate(layers, normalise(images, *scale), labels.long())
+    )
     history = files.read_csv(files.as_recorded(MODELS / name) / "history.csv", HISTORY)
     last = history[history["epoch"] == history["epoch"].max()]
     count = count_parameters(*network)
@@ -65,18 +58,17 @@ def main(name: commands.ModelName) -> None:
 
 def _curves(history: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of each epoch's figures, with the interval of the validation accuracy."""
-    rows: list[dict[str, Any]] = []
-    for epoch, group in history.groupby("epoch"):
-        accuracies = group["validation_accuracy"].tolist()
-        rows.append(
-            {
-                "epoch": epoch,
-                "train_loss": fmean(group["train_loss"]),
-                "validation_loss": fmean(group["validation_loss"]),
-                **described("validation_accuracy", accuracies, deviation=False),
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "train_loss": fmean(rows["train_loss"]),
+            "validation_loss": fmean(rows["validation_loss"]),
+            **described(
+                "validation_accuracy", rows["validation_accuracy"].tolist(), deviation=False
+            ),
+        }
+        for epoch, rows in history.groupby("epoch")
+    )
 
 
 if __name__ == "__main__":

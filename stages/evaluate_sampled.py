@@ -1,7 +1,7 @@
 """Stage evaluate_sampled: what training on sampled classes came to, as tables and metrics."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -9,13 +9,10 @@ from isoparam.images.datasets import sizes_of
 from isoparam.images.files import load_images
 from isoparam.images.mnist import normalise
 from isoparam.network import bits
-from isoparam.network.files import load_perceptron
+from isoparam.network.files import load_replicas
 from isoparam.network.training import evaluate
 from isoparam.results.statistics import described
 from pipeline import commands, files, parameters
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 TEST = Path("data/split/test.safetensors")
 SAMPLED = Path("models/sampled")
@@ -32,23 +29,13 @@ def main() -> None:
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
     sizes = sizes_of(params.data.dataset, params.data.own)
-    images = load_images(TEST, *sizes)
-    labels = images.labels.long()
-    inputs: dict[str, Tensor] = {}  # by what they are normalised with: one for all
+    images, labels = load_images(TEST, *sizes)
     metrics: dict[str, Any] = {}
     for name, run in params.sampled.runs.items():
-        figures: list[tuple[float, ...]] = []
-        for seed in params.seeds:
-            layers, metadata = load_perceptron(
-                SAMPLED / name / f"seed-{seed}.safetensors", list(sizes)
-            )
-            statistics = metadata["mean"], metadata["deviation"]
-            key = str(statistics)
-            if key not in inputs:
-                inputs[key] = normalise(images.images, *statistics)
-            result = evaluate(layers, inputs[key], labels)
-            figures.append(tuple(value.item() for value in result))
-        losses, accuracies = (list(column) for column in zip(*figures, strict=True))
+        layers, scale = load_replicas(SAMPLED / name, params.seeds, list(sizes))
+        losses, accuracies = (
+            values.tolist() for values in evaluate(layers, normalise(images, *scale), labels.long())
+        )
         metrics[name] = {
             "weighting": run.weighting,
             "samples": run.samples,

@@ -9,26 +9,13 @@ TABLE = Path("plots/depth_accuracy.csv")
 CURVES = Path("plots/curves")
 OUT = Path("plots")
 TABLE_COLUMNS = (
-    "model",
-    "depth",
-    "width",
-    "parameters",
-    "on_budget",
-    "seeds",
-    "accuracy",
-    "accuracy_lo",
-    "accuracy_hi",
-    "may_be_best",
-    "sampling_error",
-)
+    "model depth width parameters on_budget seeds accuracy accuracy_lo accuracy_hi may_be_best "
+    "sampling_error"
+).split()
 CURVE_COLUMNS = (
-    "epoch",
-    "train_loss",
-    "validation_loss",
-    "validation_accuracy",
-    "validation_accuracy_lo",
-    "validation_accuracy_hi",
-)
+    "epoch train_loss validation_loss validation_accuracy validation_accuracy_lo "
+    "validation_accuracy_hi"
+).split()
 
 
 def main() -> None:
@@ -38,13 +25,8 @@ def main() -> None:
     curves = {
         name: files.read_csv(CURVES / f"{name}.csv", CURVE_COLUMNS) for name in table["model"]
     }
-    figures = {
-        "depth_accuracy": depth_accuracy(table, params.budget),
-        "learning_curves": learning_curves(curves),
-    }
-    for name, figure in figures.items():
-        with files.replacing(OUT / f"{name}.png") as partial:
-            partial.write_bytes(png(figure))
+    files.write(OUT / "depth_accuracy.png", png(depth_accuracy(table, params.budget)))
+    files.write(OUT / "learning_curves.png", png(learning_curves(curves)))
 
 
 if __name__ == "__main__":

@@ -9,21 +9,14 @@ from pipeline import commands, files, parameters
 OUT = Path("plots")
 TABLES = OUT / "diagnostics"
 COLUMNS = {
-    "summary": ("model", "seeds", "test_loss", "ece", "test_images", "probe_images"),
-    "confusion": ("model", "label"),
-    "calibration": ("model", "bins", "count", "confidence", "accuracy"),
+    "summary": "model seeds test_loss ece test_images probe_images".split(),
+    "confusion": "model label".split(),
+    "calibration": "model bins count confidence accuracy".split(),
     "layers": (
-        "model",
-        "state",
-        "layer",
-        "gradient_norm",
-        "gradient_norm_least",
-        "gradient_norm_greatest",
-        "similarity",
-        "similarity_least",
-        "similarity_greatest",
-    ),
-    "hard_digits": ("label", "predicted", "votes", "wrong", "networks", "pixels"),
+        "model state layer gradient_norm gradient_norm_least gradient_norm_greatest "
+        "similarity similarity_least similarity_greatest"
+    ).split(),
+    "hard_digits": "label predicted votes wrong networks pixels".split(),
 }
 
 
@@ -42,8 +35,7 @@ def main() -> None:
         "hard_digits": hard_digits(tables["hard_digits"], names),
     }
     for name, figure in figures.items():
-        with files.replacing(OUT / f"{name}.png") as partial:
-            partial.write_bytes(png(figure))
+        files.write(OUT / f"{name}.png", png(figure))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,8 @@ def main() -> None:
     sampled = files.read_csv(PLOTS / "sampled.csv", columns)
     columns = ("run", "weighting", "samples", "images", "of_epochs", "epoch", "loss", "accuracy")
     instance = files.read_csv(PLOTS / "instance.csv", columns)
-    figures = {
-        "sampled": sampled_classifier(sampled),
-        "instance": instance_discrimination(instance),
-    }
-    for name, figure in figures.items():
-        with files.replacing(PLOTS / f"{name}.png") as partial:
-            partial.write_bytes(png(figure))
+    files.write(PLOTS / "sampled.png", png(sampled_classifier(sampled)))
+    files.write(PLOTS / "instance.png", png(instance_discrimination(instance)))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline import parameters
+from pipeline import files, parameters
+from tools import widths
 
 # Small images and few of them want a small network and more epochs.
 CHANGES: dict[tuple[str, ...], Any] = {
@@ -39,9 +41,12 @@ def main(
         shutil.rmtree(folder)
     make(folder, CHANGES, LEARNING_RATE)
     if run:
+        from tools import environment, report
+
         call(folder, sys.executable, "-m", "dvc", "repro")
-        call(folder, sys.executable, "-m", "tools", "verify", "--record-environment")
-        call(folder, sys.executable, "-m", "tools", "report")
+        with chdir(folder):
+            files.write_json(environment.ENVIRONMENT, environment.environment())
+            report.main()
         print(f"All of it is on one page, {folder / 'report/index.html'}.")
 
 
@@ -49,7 +54,8 @@ def make(folder: Path, changes: dict[tuple[str, ...], Any], learning_rate: float
     """Copy the project, change its parameters, fit the widths to the budget, and commit it."""
     copy(folder)
     edit(folder, changes, learning_rate)
-    call(folder, sys.executable, "-m", "tools", "widths", "--write")
+    with chdir(folder):
+        widths.main(write=True)
     for command in (
         ("init", "--quiet", "--initial-branch=main"),
         ("add", "--all"),
@@ -84,7 +90,7 @@ def edit(folder: Path, changes: dict[tuple[str, ...], Any], learning_rate: float
                 section = section[part]
             section[key] = value
         rates = [f"{name}: {learning_rate}\n" for name in document["models"]]
-    (folder / parameters.LEARNING_RATES).write_text("".join(rates), encoding="utf-8")
+    files.write(folder / parameters.LEARNING_RATES, "".join(rates))
 
 
 def call(folder: Path, *command: str) -> None:

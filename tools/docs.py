@@ -28,6 +28,9 @@ DOCUMENTS = (
 )
 DIAGNOSTICS = Path("plots/diagnostics")
 RECORDS = Path("benchmarks/results")
+RECORDED = (
+    "sampled_softmax sampled_softmax_zipf training repro scale emulated strict_cost"
+).split()
 RATES = Path("tuning/learning_rates.csv")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
@@ -38,8 +41,7 @@ def main() -> None:
         old = path.read_text(encoding="utf-8")
         new = fill(old)
         if new != old:
-            with files.replacing(path) as partial:
-                partial.write_text(new, encoding="utf-8")
+            files.write(path, new)
 
 
 def fill(text: str) -> str:
@@ -163,54 +165,18 @@ def seconds() -> str:
     )
 
 
-def emulated() -> str:
-    """The table of the hashes on this processor and on emulated ones."""
-    table = files.read_csv(RECORDS / "emulated.csv", ("processor", "settings", "model", "hash"))
-    hashes = table.groupby(["processor", "settings"], sort=False)["hash"].agg(list)
-    return markdown(
-        f"processor | settings | {' | '.join(table['model'].unique())} | "
-        ":as strict mode on the first:",
-        (
-            f"{' | '.join(place)} | {' | '.join(f'`{digest[:8]}`' for digest in found)} | "
-            f"{'yes' if found == hashes.iloc[0] else 'no'}"
-            for place, found in hashes.items()
-        ),
-    )
-
-
-def strict_cost() -> str:
-    """The table of what a step takes in both modes."""
-    table = files.read_csv(RECORDS / "strict_cost.csv", ("model", "settings", "milliseconds"))
-    times = table.pivot_table("milliseconds", "model", "settings")
-    return markdown(
-        " | default, ms: | strict, ms: | ratio:",
-        (
-            f"{model} | {default:.2f} | {strict:.2f} | {strict / default:.2f}"
-            for model, default, strict in times[["default mode", "strict mode"]].itertuples()
-        ),
-    )
-
-
 def recorded(name: str) -> Callable[[], str]:
     """The block that is what a benchmark wrote."""
     return lambda: files.read_text(RECORDS / f"{name}.md").rstrip()
 
 
-RECORDED = ("sampled_softmax", "sampled_softmax_zipf", "training", "repro", "scale")
+FOUND = (
+    "claim results differences assumptions best trend sampled instance regularised budgets".split()
+)
 # Each by the name of its function, and what benchmarks wrote by the name of its file.
-BLOCKS: dict[str, Callable[[], str]] = {
-    function.__name__.replace("_", "-"): function
-    for function in (
-        *(findings.claim, findings.results, findings.differences, findings.assumptions),
-        *(
-            findings.best,
-            findings.trend,
-            findings.sampled,
-            findings.instance,
-            findings.regularised,
-            findings.budgets,
-        ),
-        *(widths, metrics_show, learning_rates, bfloat16, diagnostics),
-        *(tuning, seconds, emulated, strict_cost),
-    )
-} | {name: recorded(name) for name in RECORDED}
+BLOCKS: dict[str, Callable[[], str]] = (
+    {name: getattr(findings, name) for name in FOUND}
+    | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
+    | {"bfloat16": bfloat16, "diagnostics": diagnostics, "tuning": tuning, "seconds": seconds}
+    | {name: recorded(name) for name in RECORDED}
+)

@@ -8,5 +8,5 @@ from tools import findings
 
 def main() -> None:
     """Draw studies/budgets/error.png. The name of a table is its budget."""
-    with files.replacing(findings.STUDIES / "budgets/error.png") as partial:
-        partial.write_bytes(png(error_by_budget(findings.read_budgets())))
+    figure = error_by_budget(findings.read_budgets())
+    files.write(findings.STUDIES / "budgets/error.png", png(figure))

@@ -29,8 +29,7 @@ PAGE = """<!DOCTYPE html>
 
 def main() -> None:
     """Write the template and set it in this clone's own configuration of DVC."""
-    with files.replacing(TEMPLATE) as partial:
-        partial.write_text(PAGE.format(script=vega()), encoding="utf-8")
+    files.write(TEMPLATE, PAGE.format(script=vega()))
     command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template"]
     done = subprocess.run([*command, TEMPLATE.name], check=False)
     if done.returncode:

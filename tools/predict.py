@@ -15,7 +15,7 @@ from torch import Tensor
 from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
 from isoparam.images.mnist import normalise
-from isoparam.network.files import load_perceptron
+from isoparam.network.files import load_replicas
 from isoparam.network.mlp import logits
 from pipeline import parameters
 from tools import findings
@@ -51,12 +51,9 @@ def main(
     sizes = layer_sizes(network.depth, network.width or 0, inputs, classes)
     names = findings.class_names()
     images = torch.stack([read(path, isqrt(inputs)).flatten() for path in pictures])  # (N, D)
-    found = []
-    for seed in params.seeds:
-        layers, metadata = load_perceptron(MODELS / name / f"seed-{seed}.safetensors", sizes)
-        x = normalise(images, metadata["mean"], metadata["deviation"])
-        found.append(logits(layers, x)[0].double().softmax(-1))
-    probabilities = torch.stack(found, 1)  # (N, R, C)
+    layers, scale = load_replicas(MODELS / name, params.seeds, sizes)
+    z = logits(layers, normalise(images, *scale))  # (R, N, C)
+    probabilities = z.double().softmax(-1).transpose(0, 1)  # (N, R, C)
     for path, of_picture in zip(pictures, probabilities, strict=True):
         mean, least, most = of_picture.mean(0), of_picture.amin(0), of_picture.amax(0)  # (C,)
         label = int(mean.argmax())

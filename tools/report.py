@@ -37,10 +37,8 @@ def main() -> None:
     networks = read_networks()
     page = render(draws=bool(networks))
     if networks:
-        with files.replacing(FOLDER / "networks.js") as partial:
-            partial.write_text(f"const networks = {json.dumps(networks)};\n", encoding="utf-8")
-    with files.replacing(FOLDER / "index.html") as partial:
-        partial.write_text(page, encoding="utf-8")
+        files.write(FOLDER / "networks.js", f"const networks = {json.dumps(networks)};\n")
+    files.write(FOLDER / "index.html", page)
     print(f"The page is {FOLDER / 'index.html'}.")
     if not networks and parameters.read_params().data.dataset not in NO_DRAWINGS:
         print("To draw digits on it, train the networks with `dvc repro` and make the page again.")

@@ -1,5 +1,6 @@
 """Trained perceptrons as safetensors files."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,3 +74,29 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
         for index in range(len(sizes) - 1)
     ]
     return Perceptron(layers, metadata)
+
+
+def load_replicas(
+    folder: Path, seeds: Sequence[int], sizes: list[int]
+) -> tuple[Layers, tuple[float, float]]:
+    """Read the replicas of all seeds, side by side.
+
+    Args:
+        folder: of files seed-0.safetensors and so on, of `save_perceptron`.
+        seeds: of the R replicas.
+        sizes: sizes of all layers that are expected, input and output included.
+
+    Returns:
+        Weights (R, fan-in, fan-out) and biases (R, 1, fan-out), and mean and deviation of the
+        pixels that they know, those of the training set.
+
+    Raises:
+        ValueError: as `load_perceptron`.
+    """
+    replicas = [load_perceptron(folder / f"seed-{seed}.safetensors", sizes) for seed in seeds]
+    layers = [
+        (torch.cat([weight for weight, _ in layer]), torch.cat([bias for _, bias in layer]))
+        for layer in zip(*(replica.layers for replica in replicas), strict=True)
+    ]
+    metadata = replicas[0].metadata
+    return layers, (metadata["mean"], metadata["deviation"])

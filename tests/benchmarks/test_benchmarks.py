@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import repro, timing, training
+from benchmarks import emulated, repro, timing, training
 from benchmarks import sampled_softmax as benchmark
 from isoparam.network import mlp, products
 
@@ -283,3 +283,12 @@ def test_the_recorded_report_of_a_run_is_that_of_the_recorded_figures():
     recorded = path.with_suffix(".md").read_text(encoding="utf-8")
     conditions = recorded.split(".\n", 1)[0]
     assert recorded == repro.report(pd.read_csv(path), conditions)
+
+
+@pytest.mark.parametrize(
+    ("name", "report"),
+    [("emulated", emulated.report_hashes), ("strict_cost", emulated.report_times)],
+)
+def test_the_recorded_tables_are_those_of_the_recorded_figures(name, report):
+    path = ROOT / "benchmarks" / "results" / f"{name}.csv"
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == report(pd.read_csv(path)) + "\n"
