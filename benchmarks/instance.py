@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 import typer
 
-from isoparam.images.datasets import SIZES
+from isoparam.images.datasets import sizes_of
 from isoparam.images.files import load_images
 from isoparam.sampled_study.instance import Probe, train_instances
 from isoparam.sampled_study.recipes import InstanceRecipe
@@ -54,7 +54,7 @@ def measure(params: Parameters, name: str, epochs: int | None) -> dict[str, Any]
     values = section.model_dump(exclude={"seed", "shift", "noise", "views", "runs"})
     values |= section.runs[name].model_dump() | {"evaluations": 1}
     recipe = InstanceRecipe(**values | ({} if epochs is None else {"epochs": epochs}))
-    images = load_images(TRAIN, *SIZES[params.data.dataset]).images
+    images = load_images(TRAIN, *sizes_of(params.data.dataset, params.data.own)).images
     views = Views(images, shift=section.shift, noise=section.noise)
     probe = Probe(views, section.views, recipe.images, seed=section.seed, held_out=False)
     start = time.process_time()

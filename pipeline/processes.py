@@ -6,7 +6,6 @@ torch is imported by the processes that work, not by the one that waits for them
 import multiprocessing
 import os
 import signal
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -104,9 +103,7 @@ def _start(
 ) -> "Iterator[dict[Connection, BaseProcess]]":
     """Processes that do `work`, each by its connection; they end with the block, done or not."""
     context = multiprocessing.get_context("forkserver")
-    # Each process imports the program's main module anew, whose own imports take a second.
-    main = sys.modules["__main__"].__spec__
-    context.set_forkserver_preload([__name__, *([main.name] if main else []), *preload])
+    context.set_forkserver_preload([__name__, *preload])
     processes: dict[Connection, BaseProcess] = {}
     try:
         for _ in range(count):

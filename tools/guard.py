@@ -35,7 +35,15 @@ CHANGES = demo.CHANGES | {
 TUNED = Path("tuned")
 TUNED_MODEL: dict[str, Any] = {"L1": {"depth": 1, "width": 128}}
 
-OUTPUTS = ("data", "models", "metrics", "plots", "tuned/tuning", "tuned/learning_rates.yaml")
+OUTPUTS = (
+    "data/raw",
+    "data/split",
+    "models",
+    "metrics",
+    "plots",
+    "tuned/tuning",
+    "tuned/learning_rates.yaml",
+)
 
 # Numbers are equal to 12 significant digits; where numbers about 1 cancel, to their last bits.
 RELATIVE, ABSOLUTE = 1e-12, 1e-15

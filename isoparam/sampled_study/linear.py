@@ -72,6 +72,10 @@ def other_classes(
             f"{num_classes} classes leave 1 to {num_classes - 1} others to sample, "
             f"got samples {num_samples}"
         )
+    if target.ndim != 1 or target.dtype != torch.int64:
+        raise ValueError(
+            f"target must be int64 of shape (B,), got {target.dtype} of shape {tuple(target.shape)}"
+        )
     check_classes("target", target, num_classes)
     sampler = UniformSampler(num_classes - 1, replacement=False)
     draw = sampler.sample(num_samples, target, per_example=True, generator=generator)

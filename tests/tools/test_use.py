@@ -71,8 +71,9 @@ def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
     study.run("git", *identity, "tag", "--annotate", "chosen@v0.1.0", "--message", "chosen")
     # The examples, one after another in one folder.
     text = (ROOT / "docs/use.md").read_text(encoding="utf-8")
+    quoted = text.replace("https://github.com/YOU/isoparam", shlex.quote(str(study.folder)))
     text = text.replace("https://github.com/YOU/isoparam", str(study.folder))
-    commands = re.findall(r"^\$ (dvc .*)$", text, re.MULTILINE)
+    commands = re.findall(r"^\$ (dvc .*)$", quoted, re.MULTILINE)
     assert len(commands) == 3
     for command in commands:
         Project(tmp_path).run(*shlex.split(command))
