@@ -1,4 +1,4 @@
-"""What trained networks see in pictures of digits: PNG or JPEG, light on dark or dark on light."""
+"""What trained networks see in pictures of digits: photographs, scans, drawings, MNIST's own."""
 
 import json
 from collections import Counter
@@ -6,141 +6,149 @@ from math import isqrt
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
+from PIL import Image, ImageDraw, ImageOps
 
 from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
 from isoparam.images.mnist import normalise
 from isoparam.network.files import load_replicas
 from isoparam.network.mlp import logits
-from pipeline import parameters
-from tools import findings
+from pipeline import files, parameters
+from tools import findings, pictures
 
 MODELS = Path("models/depths")
-# MNIST's own making: each digit fits a square of 20 pixels, in one of 28.
-MARGIN = 4
-# Of the darkest ink: what is fainter is paper.
-FAINTEST = 0.1
+# Those with one known making of their pictures.
+DATASETS = ("mnist", "qmnist")
+# Of the mean over the seeds: an answer below this is called unsure.
+SURE = 0.8
+# Pixels of each picture in what `--show` writes, and below it for the answer.
+PANEL, LINE = 280, 24
 
 
 def main(
-    pictures: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, ...")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help=f"{', '.join(pictures.FORMATS)}.")
+    ],
     model: Annotated[str | None, typer.Option(help="A model of params.yaml, such as L3.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a picture.")] = False,
+    show: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.png", help="Write each picture beside what the networks see."),
+    ] = None,
 ) -> None:
     """Print a line for each picture: the class, its probability, and how the seeds agree.
 
     The probability is the mean over the seeds of the model, beside the least and the greatest; the
-    model is the one that validation chose, if none is named.
+    model is the one that validation chose, if none is named. A note follows where the networks are
+    unsure, or the picture seems to hold several digits or none.
     """
     params = parameters.read_params()
-    if params.data.dataset == "own":
-        raise ValueError("predict reads pictures of digits: your own networks are for `export`")
-    if params.data.dataset == "digits":
-        raise ValueError(
-            "the digits have 8 by 8 pixels and no known making: predict is for MNIST's"
-        )
-    inputs, classes = sizes_of(params.data.dataset, params.data.own)
+    dataset = params.data.dataset
+    _check_dataset(dataset)
+    if show:
+        _check_output(show, paths)
+    inputs, classes = sizes_of(dataset, params.data.own)
     name = model or findings.chosen_model()
     network = parameters.find_model(params.models, name)
     sizes = layer_sizes(network.depth, network.width or 0, inputs, classes)
     names = findings.class_names()
-    images = torch.stack([read(path, isqrt(inputs)).flatten() for path in pictures])  # (N, D)
     layers, scale = load_replicas(MODELS / name, params.seeds, sizes)
-    z = logits(layers, normalise(images, *scale))  # (R, N, C)
-    probabilities = z.double().softmax(-1).transpose(0, 1)  # (N, R, C)
-    for path, of_picture in zip(pictures, probabilities, strict=True):
-        mean, least, most = of_picture.mean(0), of_picture.amin(0), of_picture.amax(0)  # (C,)
-        label = int(mean.argmax())
-        agree = Counter(of_picture.argmax(-1).tolist())[label]
-        if as_json:
-            answer = {
-                "image": str(path),
-                "model": name,
-                "class": names[label],
-                "seeds": len(params.seeds),
-                "seeds_that_agree": agree,
-                "probabilities": {
-                    names[i]: {
-                        "mean": mean[i].item(),
-                        "min": least[i].item(),
-                        "max": most[i].item(),
-                    }
-                    for i in range(classes)
-                },
-            }
-            print(json.dumps(answer))
+    seeds = len(params.seeds)
+    errors, panels = [], []
+    for path in paths:
+        try:
+            reading = pictures.read(path, isqrt(inputs))
+        except ValueError as error:  # the others have answers all the same
+            errors.append(str(error))
             continue
-        second = int(mean.topk(2).indices[1])
-        print(
+        image = torch.from_numpy(reading.pixels).reshape(1, -1)  # (1, D)
+        z = logits(layers, normalise(image, *scale))  # (R, 1, C)
+        of_picture = z[:, 0].double().softmax(-1)  # (R, C)
+        mean, least, most = of_picture.mean(0), of_picture.amin(0), of_picture.amax(0)  # (C,)
+        label, second = mean.topk(2).indices.tolist()
+        agree = Counter(of_picture.argmax(-1).tolist())[label]
+        notes = _notes(reading.digits, mean[label].item(), agree, seeds)
+        line = (
             f"{path}: {names[label]} ({_percent(mean[label])}, seeds {_percent(least[label])} to "
-            f"{_percent(most[label])}, {agree} of {len(params.seeds)} agree), "
+            f"{_percent(most[label])}, {agree} of {seeds} agree), "
             f"else {names[second]} ({_percent(mean[second])})"
         )
+        answer = {
+            "image": str(path),
+            "model": name,
+            "class": names[label],
+            "seeds": seeds,
+            "seeds_that_agree": agree,
+            "notes": notes,
+            "probabilities": {
+                names[i]: {
+                    "mean": mean[i].item(),
+                    "min": least[i].item(),
+                    "max": most[i].item(),
+                }
+                for i in range(classes)
+            },
+        }
+        print(json.dumps(answer) if as_json else "; ".join([line, *notes]))
+        if show:
+            words = f"{path.name}: {names[label]} ({_percent(mean[label])})"
+            panels.append(_panel(reading, "; ".join([words, *notes])))
+    if show and panels:
+        whole = Image.new("RGB", (2 * PANEL, (PANEL + LINE) * len(panels)))
+        for index, panel in enumerate(panels):
+            whole.paste(panel, (0, (PANEL + LINE) * index))
+        with files.replacing(show) as partial:
+            whole.save(partial, "PNG")
+    if errors:
+        raise ValueError("\n".join(errors))
 
 
-def read(path: Path, side: int) -> Tensor:
-    """A picture in the making of MNIST.
-
-    Ink is what differs from the border. It is scaled to fit a square of `side` less a margin, and
-    its centre of mass is put into the middle. A picture of that size with a blank border is taken
-    for one that is made already.
-
-    Args:
-        path: of a picture of any size.
-        side: pixels of the result, each way.
-
-    Returns:
-        (side, side), uint8: 0 for paper, 255 for the darkest ink.
-
-    Raises:
-        ValueError: if it is missing, no picture, or blank.
-
-    Reference:
-        LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
-    """
-    try:
-        with Image.open(path) as picture:
-            # What is transparent is paper.
-            paper = Image.new("RGBA", picture.size, "white")
-            grey = Image.alpha_composite(paper, picture.convert("RGBA")).convert("L")
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a picture that can be read ({error})") from None
-    pixels = np.asarray(grey, dtype=np.float64)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    ink = np.abs(pixels - np.median(border))
-    if ink.max() < 16:
-        raise ValueError(f"{path} is blank: no pixel differs from its border")
-    if pixels.shape == (side, side) and not border.any():
-        return torch.from_numpy(pixels).byte()
-    ink *= 255 / ink.max()
-    ink[ink < 255 * FAINTEST] = 0
-    rows, columns = ink.any(1).nonzero()[0], ink.any(0).nonzero()[0]
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    box = side - 2 * MARGIN
-    scale = box / max(ink.shape)
-    height, width = (max(1, round(scale * length)) for length in ink.shape)
-    resized = Image.fromarray(ink.astype(np.uint8)).resize((width, height), Image.Resampling.BOX)
-    small = np.asarray(resized)
-    centre = [
-        (small.sum(1 - axis) @ np.arange(length)) / small.sum()
-        for axis, length in enumerate(small.shape)
-    ]
-    top, left = (
-        min(max(round((side - 1) / 2 - middle), 0), side - length)
-        for middle, length in zip(centre, small.shape, strict=True)
-    )
-    result = np.zeros((side, side), np.uint8)
-    result[top : top + height, left : left + width] = small
-    return torch.from_numpy(result)
+def _check_dataset(dataset: str) -> None:
+    if dataset == "own":
+        raise ValueError("predict reads pictures of digits: your own networks are for `export`")
+    if dataset == "digits":
+        raise ValueError(
+            "the digits have 8 by 8 pixels and no known making: predict is for MNIST's"
+        )
+    if dataset not in DATASETS:
+        raise ValueError(f"predict makes pictures as MNIST's were made, and {dataset}'s were not")
 
 
-def _percent(share: Tensor) -> str:
+def _check_output(show: Path, paths: list[Path]) -> None:
+    if show.suffix.lower() != ".png":
+        raise ValueError(f"--show writes PNG: name a file such as {show.with_suffix('.png')}")
+    if show.is_dir() or not show.parent.is_dir():
+        raise ValueError(f"{show} cannot be written: it must be a file in a folder that is there")
+    if show.exists() and any(path.exists() and show.samefile(path) for path in paths):
+        raise ValueError(f"{show} is one of the pictures: name another file to write")
+
+
+def _notes(digits: int, probability: float, agree: int, seeds: int) -> list[str]:
+    """What a reader should know before trusting an answer."""
+    notes = []
+    if digits == 0:
+        notes.append("this looks like no digit")
+    if digits > 1:
+        notes.append(f"{digits} digits are seen, and the greatest is read")
+    if agree < seeds or probability < SURE:
+        notes.append("unsure" if agree == seeds else "unsure: the seeds disagree")
+    return notes
+
+
+def _panel(reading: pictures.Reading, words: str) -> Image.Image:
+    """A picture beside what is read of it, both enlarged, and the answer below."""
+    panel = Image.new("RGB", (2 * PANEL, PANEL + LINE), "white")
+    for left, pixels in ((0, reading.picture), (PANEL, reading.pixels)):
+        image = ImageOps.contain(
+            Image.fromarray(pixels), (PANEL, PANEL), method=Image.Resampling.NEAREST
+        )
+        panel.paste(image, (left + (PANEL - image.width) // 2, (PANEL - image.height) // 2))
+    ImageDraw.Draw(panel).text((4, PANEL + 4), words, fill="black")
+    return panel
+
+
+def _percent(share: torch.Tensor) -> str:
     return f"{100 * share.item():.1f} %"

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import SAMPLED_YAML
-from PIL import Image, ImageOps
+from PIL import Image
 
 from isoparam.images.mnist import normalise
 from isoparam.network.files import load_perceptron, save_perceptron
 from isoparam.network.mlp import initialise, layer_views, logits
 from isoparam.network.randomness import Stream, stream_of
 from pipeline import files, parameters
-from tools import predict
+from tools import pictures, predict
 
 SIZES = [784, 9, 10]
 SEEDS = [3, 1]
@@ -63,39 +63,6 @@ def expected(images):
     return torch.stack(found)
 
 
-def test_what_is_made_as_mnist_is_taken_as_it_is():
-    Image.fromarray(seven()).save("seven.png")
-    assert (predict.read(Path("seven.png"), 28).numpy() == seven()).all()
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1"])
-@pytest.mark.parametrize("inverted", [False, True])
-@pytest.mark.parametrize("border", [(0, 0, 0, 0), (400, 10, 3, 90)])
-@pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_size_place_colours_and_format_do_not_matter(mode, inverted, border, kind):
-    if kind == "jpeg" and mode in {"RGBA", "P"}:
-        mode = "RGB"
-    picture = ImageOps.expand(Image.fromarray(seven(7)), border, 0)
-    if inverted:
-        picture = ImageOps.invert(picture)
-    picture.convert(mode).save(f"seven.{kind}", quality=95)
-    found = predict.read(Path(f"seven.{kind}"), 28).numpy()
-    rows, columns = (found > 127).any(1).nonzero()[0], (found > 127).any(0).nonzero()[0]
-    assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(20, abs=1)
-    middle = [(found.sum(1 - axis) @ np.arange(28)) / found.sum() for axis in (0, 1)]
-    assert middle == pytest.approx([13.5, 13.5], abs=0.6)
-    reference = predict.read(write("reference.png", seven(7)), 28).numpy()
-    assert np.abs(found.astype(int) - reference).mean() < 4
-
-
-def test_what_is_transparent_is_paper():
-    ink = np.zeros((140, 140, 4), np.uint8)
-    ink[..., 3] = seven(5)
-    Image.fromarray(ink).save("ink.png")
-    found = predict.read(Path("ink.png"), 28).numpy()
-    assert (found == predict.read(write("dark.png", 255 - seven(5)), 28).numpy()).all()
-
-
 def write(name: str, pixels: np.ndarray) -> Path:
     Image.fromarray(pixels).save(name)
     return Path(name)
@@ -103,7 +70,7 @@ def write(name: str, pixels: np.ndarray) -> Path:
 
 def test_the_lines_tell_what_the_networks_say(capsys):
     paths = [write("seven.png", seven()), write("turned.png", seven().T.copy())]
-    images = torch.stack([torch.from_numpy(seven()), torch.from_numpy(seven().T.copy())])
+    images = torch.stack([torch.from_numpy(pictures.read(path, 28).pixels) for path in paths])
     probabilities = expected(images.flatten(1))
     predict.main(paths, model="L1", as_json=True)
     for index, line in enumerate(capsys.readouterr().out.splitlines()):
@@ -125,7 +92,7 @@ def test_the_lines_tell_what_the_networks_say(capsys):
     assert len(lines) == 2
     for index, line in enumerate(lines):
         label, percent, agree = re.match(
-            r".*png: (\d) \(([\d.]+) %, seeds .* (\d) of 2 agree\), else \d \([\d.]+ %\)$", line
+            r".*png: (\d) \(([\d.]+) %, seeds .* (\d) of 2 agree\), else \d \([\d.]+ %\).*$", line
         ).groups()
         mean = probabilities[:, index].mean(0)
         assert int(label) == int(mean.argmax())
@@ -137,8 +104,8 @@ def test_the_lines_tell_what_the_networks_say(capsys):
     ("content", "message"),
     [
         (None, r"^picture\.png is missing$"),
-        (b"GIF of no use", r"^picture\.png is not a picture that can be read \("),
-        (np.full((30, 30), 200, np.uint8), r"^picture\.png is blank: no pixel differs"),
+        (b"GIF of no use", r"^picture\.png is no picture in PNG, JPEG, GIF, BMP, TIFF or WEBP"),
+        (np.full((30, 30), 200, np.uint8), r"^picture\.png is blank: no ink is seen on it"),
     ],
 )
 def test_a_picture_of_no_use_is_told(content, message):
@@ -156,3 +123,37 @@ def test_a_model_that_is_not_there_is_told():
         predict.main([path], model="L7")
     with pytest.raises(ValueError, match=r"seed-3\.safetensors is missing: run `dvc repro`"):
         predict.main([path], model="L0")
+
+
+def test_show_puts_the_picture_beside_what_is_seen():
+    path = write("seven.png", 255 - seven(10))
+    predict.main([path], model="L1", show=Path("seen.png"))
+    with Image.open("seen.png") as seen:
+        assert seen.size == (2 * predict.PANEL, predict.PANEL + predict.LINE)
+        left, right = (np.asarray(seen.convert("L"))[:280, at : at + 280] for at in (0, 280))
+    assert left.mean() > 200  # dark on light, as it came
+    assert right.mean() < 60  # light on dark, as the networks see it
+
+
+@pytest.mark.parametrize(
+    ("show", "message"),
+    [("seen.jpg", "--show writes PNG"), ("no/seen.png", "a folder that is there")],
+)
+def test_show_where_it_cannot_be_written_is_refused(show, message):
+    with pytest.raises(ValueError, match=message):
+        predict.main([write("seven.png", seven())], model="L1", show=Path(show))
+
+
+def test_the_pictures_that_can_be_read_have_answers(capsys):
+    path = write("seven.png", seven())
+    with pytest.raises(ValueError, match=r"none\.png is missing"):
+        predict.main([Path("none.png"), path], model="L1")
+    assert capsys.readouterr().out.startswith("seven.png: ")
+
+
+@pytest.mark.parametrize("dataset", ["digits", "kmnist"])
+def test_pictures_are_for_mnists_networks(dataset):
+    text = parameters.PARAMETERS.read_text(encoding="utf-8")
+    parameters.PARAMETERS.write_text(text.replace("mnist", dataset), encoding="utf-8")
+    with pytest.raises(ValueError, match="predict"):
+        predict.main([write("seven.png", seven())])
