@@ -3,10 +3,10 @@
 torch is imported by the processes that train, not by the one that waits for them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import product
-from math import nan
+from math import inf, nan
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -68,6 +68,7 @@ def main(
 ) -> None:
     """Train all runs on data/split/train.safetensors, into models/instance/history.csv."""
     params = parameters.read_params()
+    _check_options(tune, only, rate, class_rate, params.instance.runs)
     bits.use_instructions(strict=params.train.strict)
     section, sizes = params.instance, sizes_of(params.data.dataset, params.data.own)
     common = section.model_dump(exclude={"seed", "shift", "noise", "views", "runs"})
@@ -121,6 +122,27 @@ def main(
     with files.replacing(OUT) as partial:
         partial.mkdir()
         files.write_csv(partial / "history.csv", pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _check_options(
+    tune: bool,
+    only: list[str] | None,
+    rate: list[float] | None,
+    class_rate: list[float] | None,
+    runs: Collection[str],
+) -> None:
+    if not tune and (only or rate or class_rate):
+        raise ValueError(
+            "--only, --rate and --class-rate go with --tune: without it the stage trains all runs "
+            "of params.yaml at the rates that stand there"
+        )
+    if unknown := [name for name in only or [] if name not in runs]:
+        raise ValueError(
+            f"params.yaml has no run {', '.join(map(repr, unknown))} under instance.runs; "
+            f"it has {', '.join(runs)}"
+        )
+    if wrong := [value for value in (*(rate or []), *(class_rate or [])) if not 0 < value < inf]:
+        raise ValueError(f"--rate and --class-rate must be above 0 and finite, got {wrong[0]}")
 
 
 def _train(job: Job, report: processes.Report) -> Sequence[tuple[int, float, float]]:

@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 from isoparam.sampled_softmax import log_weights
 from isoparam.sampled_study.linear import other_classes, train_linear
 from isoparam.sampled_study.recipes import LinearRecipe
-from pipeline import parameters
-from stages.instance import RATES
+from pipeline import parameters, processes
+from stages import instance
 from tools import demo
 
 RUNS = {
@@ -235,6 +235,27 @@ def test_tuning_prints_figures_on_views_that_are_not_reported(project):
     assert len(tuning(project, "--only", "none")) == 4
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"tune": True, "only": ["full", "typo"]},
+            r"^params\.yaml has no run 'typo' under instance\.runs; it has full, importance_1024_s",
+        ),
+        ({"only": ["full"]}, "^--only, --rate and --class-rate go with --tune: "),
+        ({"rate": [0.1]}, "^--only, --rate and --class-rate go with --tune: "),
+        ({"class_rate": [40.0]}, "^--only, --rate and --class-rate go with --tune: "),
+        ({"tune": True, "rate": [0.1, -0.1]}, r"must be above 0 and finite, got -0\.1$"),
+        ({"tune": True, "class_rate": [float("nan")]}, "must be above 0 and finite, got nan$"),
+    ],
+)
+def test_options_of_the_tuning_that_make_no_sense_train_nothing(options, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(processes, "run_all", lambda *_, **__: pytest.fail("it trains"))
+    with pytest.raises(ValueError, match=message):
+        instance.main(**options)
+
+
 def test_the_benchmark_trains_as_the_stage_does(project, tmp_path):
     run(project, "instance")
     out = tmp_path / "instance.csv"
@@ -266,7 +287,7 @@ def test_the_learning_rates_are_the_best_of_the_recorded_tuning(monkeypatch):
             & (recorded["epochs"] == run.epochs)
             & (recorded["class_rate"] == params.class_rate)
         ]
-        assert sorted(rows["learning_rate"]) == RATES
+        assert sorted(rows["learning_rate"]) == instance.RATES
         ranked = rows.sort_values(["accuracy", "loss"], ascending=[False, True])
         assert ranked["learning_rate"].iloc[0] == run.learning_rate
 
