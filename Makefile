@@ -46,7 +46,7 @@ docs: .venv/ready
 		{ echo "error: isoparam needs Python 3.11 or later; name one as in 'make PYTHON=python3.12'" >&2; exit 1; }
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
-		uv pip sync --compile-bytecode --python $(BIN)/python requirements.lock; \
+		uv pip sync --require-hashes --compile-bytecode --python $(BIN)/python requirements.lock; \
 	else \
 		$(PYTHON) -m venv .venv && \
 		$(BIN)/python -m pip install --require-hashes -r requirements.lock; \
@@ -57,4 +57,4 @@ docs: .venv/ready
 # Resolve the dependencies of pyproject.toml anew.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--extra pipeline --extra test --quiet --output-file requirements.lock pyproject.toml
+		--extra pipeline --extra remotes --extra test --quiet --output-file requirements.lock pyproject.toml

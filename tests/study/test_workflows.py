@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 
 import pytest
 from conftest import ROOT, Project
@@ -48,8 +49,8 @@ def test_actions_are_pinned(path):
     used = re.findall(r"uses: (.+)", text)
     assert len(used) == len([step for step in steps_of(path) if "uses" in step])
     for name in used:
-        if name.startswith("./"):
-            assert (ROOT / name / "action.yml").exists()
+        if name.startswith("$/"):  # of this repository, at the commit that runs
+            assert (ROOT / name.removeprefix("$/") / "action.yml").exists()
         else:
             assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", name), name
 
@@ -57,14 +58,53 @@ def test_actions_are_pinned(path):
 @pytest.mark.parametrize(
     "command",
     [
-        "zizmor -q --offline --strict-collection --min-severity=medium --min-confidence=medium .",
+        "zizmor -q --offline --strict-collection --persona=auditor .",
         "check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*",
         "check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/*",
+        "check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml",
     ],
-    ids=lambda command: command.split()[0],
+    ids=lambda command: command.split()[-1],
 )
 def test_the_workflows_are_valid_and_without_known_weaknesses(command):
     Project(ROOT).run("bash", "-c", command)
+
+
+INSTALL = re.compile(
+    r"\b(?:pip3?|uv|pipx|uvx|npm|npx|conda)\s+(?:pip\s+)?(?:install|sync|add|run|exec)\b"
+)
+WITH_HASHES = re.compile(
+    r"(?:uv pip sync --require-hashes .*|pip install --require-hashes -r )requirements\.lock"
+)
+
+
+def test_every_install_is_from_the_lock_with_hashes():
+    """In all that machines run, and all that a reader without make is to type for the pipeline."""
+    listed = Project(ROOT).run("git", "ls-files", "-z").split("\0")
+    scripts = [ROOT / name for name in listed if re.match(r"(Makefile|\.\w+/|cluster/)", name)]
+    lines = [
+        line
+        for path in [*scripts, ROOT / "README.md"]
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if INSTALL.search(line)
+    ]
+    assert len(lines) >= 3
+    assert [line for line in lines if not WITH_HASHES.search(line)] == [
+        "$ pip install .                                # the sampled softmax alone, with torch"
+    ]
+
+
+def test_the_lock_has_a_hash_for_each_package_and_all_that_the_extras_name():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["pipeline"], *extras["remotes"], *extras["test"]]
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    packages = re.findall(
+        r"^([\w.-]+)==[^\n]*\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)*)", lock, re.MULTILINE
+    )
+    names = re.findall(r"^[\w.-]+(?===)", lock, re.MULTILINE)
+    assert [name for name, hashes in packages if not hashes] == []
+    assert [name for name, _ in packages] == names
+    assert {re.split(r"[>=<]", each)[0].replace(".", "-") for each in wanted} <= {*names}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -76,6 +116,8 @@ def test_jobs_have_few_rights_an_end_and_others_that_exist(path):
         assert job["timeout-minutes"] <= 120
         writes = {key for key, right in job.get("permissions", {}).items() if right == "write"}
         assert writes == ({"pull-requests"} if name == "compare" else set())
+        assert ("secrets." in json.dumps(job)) == (job.get("environment") == "study")
+    assert document["concurrency"]["group"].startswith("${{ github.workflow }}")
     text, jobs = path.read_text(encoding="utf-8"), document["jobs"]
     for job, output in re.findall(r"needs\.(\w+)\.outputs\.(\w+)", text):
         assert output in jobs[job]["outputs"]
