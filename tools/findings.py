@@ -13,6 +13,7 @@ from pipeline import files, parameters
 
 METRICS = Path("metrics")
 STUDIES = Path("studies")
+BEST, BELOW = "may be the best", "significantly below the best"
 WEIGHTINGS = {
     "full": "full softmax",
     "importance": "sampled, importance weights",
@@ -37,67 +38,68 @@ def claim() -> str:
     network = f"{_hidden_layers([chosen['depth']])} of {chosen['width']} units"
     accuracy, seeds = f"{interval(chosen)} %", chosen["seeds"]
     over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
-    pairs = comparisons["pairs"]
+    pairs, of_model = comparisons["pairs"], {name: m["depth"] for name, m in metrics.items()}
     if any(pair["p"] is not None for pair in pairs):
         depths, best = (
             sorted({metrics[name]["depth"] for name in comparisons[key]})
             for key in ("p_best", "may_be_best")
         )
-        which = f"the best depth is {'one of ' * (len(best) > 1)}{_hidden_layers(best)}"
+        which = f"the best depth is {_hidden_layers(best)}"
         if best == depths:
-            which = f"no depth from {depths[0]} to {depths[-1]} can be ruled out as the best"
+            which = f"every depth from {depths[0]} to {depths[-1]} may be the best"
         text = (
             f"{start}{which}** (test accuracy, 95 % confidence, {seeds} seeds). "
-            f"{_significance(pairs)} Validation chooses {network}, "
-            f"{'' if chosen['depth'] in best else 'not one of these, '}with {accuracy} ({over})."
+            f"{_significance(pairs, of_model)} Validation chooses {network}, "
+            f"{'' if chosen['depth'] in best else 'not one of these, '}with {accuracy} test "
+            f"accuracy ({over})."
         )
     else:
         text = (
-            f"{start}{network} classify {accuracy} of the test images rightly** (chosen by "
-            f"validation; {over}). Which differences between depths are more than the luck of a "
-            "seed, these runs cannot tell."
+            f"{start}{network} reach {accuracy} test accuracy** (chosen by validation; {over}). "
+            "These runs cannot show which differences between depths exceed those between seeds."
         )
     linear = [m for m in metrics.values() if m["depth"] == 0]
     return text + "".join(
-        f" Without a hidden layer it is {interval(m)} %, with {m['parameters']:,} parameters."
+        f" The network without a hidden layer has {m['parameters']:,} parameters and reaches "
+        f"{interval(m)} %."
         for m in linear[:1]
     )
 
 
-def _hidden_layers(depths: list[int]) -> str:
+def _hidden_layers(depths: list[int], conjunction: str = "or") -> str:
     *others, last = map(str, depths)
-    return f"{', '.join(others)}{' and ' * bool(others)}{last} hidden layer{'s' * (last != '1')}"
+    listed = f"{', '.join(others)} {conjunction} {last}" if others else last
+    return f"{listed} hidden layer{'s' * (listed != '1')}"
 
 
-def _significance(pairs: list[dict[str, Any]]) -> str:
+def _significance(pairs: list[dict[str, Any]], depths: dict[str, int]) -> str:
     """How many of the differences are significant, and whether the largest is."""
     largest = max(pairs, key=lambda pair: abs(pair["difference"]))
-    between = (
-        f"{percent(abs(largest['difference']))} points between {largest['first']} and "
-        f"{largest['second']}, {'is' if is_significant(largest) else 'is not'}"
-    )
+    size = f"{percent(abs(largest['difference']))} percentage points between "
+    size += _hidden_layers([depths[largest["first"]], depths[largest["second"]]], "and")
+    verdict = f"is{'' if is_significant(largest) else ' not'} significant"
     if len(pairs) == 1:
-        return f"The difference, {between} significant (t test)."
-    count = sum(map(is_significant, pairs))
-    counted = {0: "none is", 1: "one is", len(pairs): "all are"}.get(count, f"{count} are")
+        return f"The difference of {size} {verdict} (t test)."
+    count, total = sum(map(is_significant, pairs)), len(pairs)
+    counted = {0: "None of the", total: "All"}.get(count, f"{count} of the")
     return (
-        f"Of the {len(pairs)} differences between depths on the budget {counted} significant "
-        f"(Tukey's test); the largest, {between}."
+        f"{counted} {total} pairwise differences among depths at this budget "
+        f"{'is' if count < 2 else 'are'} significant (Tukey's test); the largest, {size}, "
+        f"{verdict}."
     )
 
 
 def assumptions() -> str:
-    """What the tests of the differences take for granted, and what speaks for it."""
+    """What the tests of the differences assume, and what supports the assumptions."""
     found = read_comparisons()
     if found["deviation"] is None:
-        return "These runs do not tell a spread over seeds: it takes two depths and two seeds."
+        return "These runs give no spread over seeds: it takes two depths and two seeds."
     verdict = "contradicts" if found["p_equal"] <= LEVEL else "does not contradict"
     return (
-        "All depths are taken to have one standard deviation over seeds, "
-        f"{percent(found['deviation'], 3)} points. Bartlett's test {verdict} that (p "
-        f"{_p(found['p_equal'], '= ')}). With depths of equal means and the deviations found here "
-        f"Tukey's test raises a false alarm in {percent(found['level'], 1)} % of studies, by "
-        "simulation."
+        "The tests assume that all depths have the same standard deviation over seeds, "
+        f"{percent(found['deviation'], 3)} percentage points. Bartlett's test {verdict} this (p "
+        f"{_p(found['p_equal'], '= ')}). In simulated studies with equal means and the measured "
+        f"deviations, Tukey's test raises a false alarm in {percent(found['level'], 1)} %."
     )
 
 
@@ -105,36 +107,44 @@ def trend() -> str:
     """Slope and curvature of accuracy against depth, in a sentence or two."""
     slope, curvature = (read_comparisons()["trend"][name] for name in ("slope", "curvature"))
     if slope is None or slope["p"] is None:
-        return "These runs do not tell a trend: it takes two depths on the budget and two seeds."
+        return "These runs give no trend: it takes two depths on the budget and two seeds."
 
     mean, lo, hi = (f"{100 * slope[key]:+.4f}" for key in ("mean", "lo", "hi"))
     text = (
-        f"A line through the accuracies changes by {mean} points with each further hidden layer "
-        f"(95 % interval {lo} to {hi}, p {_p(slope['p'], '= ')}): "
-        f"{'a' if slope['p'] <= LEVEL else 'no'} significant slope."
+        f"A straight line fitted to the accuracies changes by {mean} percentage points for each "
+        f"additional hidden layer (95 % interval {lo} to {hi}, p {_p(slope['p'], '= ')}): the "
+        f"slope is{'' if slope['p'] <= LEVEL else ' not'} significant."
     )
     if curvature is not None and curvature["p"] is not None:
         opens = "downwards" if curvature["mean"] < 0 else "upwards"
         text += (
-            f" A parabola through them opens {opens} (p {_p(curvature['p'], '= ')}): "
-            f"{'a' if curvature['p'] <= LEVEL else 'no'} significant curvature."
+            f" A fitted parabola opens {opens} (p {_p(curvature['p'], '= ')}): the curvature "
+            f"is{'' if curvature['p'] <= LEVEL else ' not'} significant."
         )
     return text
 
 
 def results() -> str:
     """The table of all models."""
-    best = read_comparisons()["may_be_best"]
     return markdown(
-        "hidden layers: | units each: | parameters: | off the budget by: | test accuracy, %: | "
-        "standard deviation: | :may be the best: | validation accuracy, %:",
+        "hidden layers: | units each: | parameters: | test accuracy, %: | "
+        "validation accuracy, %: | verdict",
         (
-            f"{m['depth']} | {m['width'] or ''} | {m['parameters']:,} | {m['deviation']:+,}"
-            f"{'' if m['on_budget'] else ' (off)'} | {interval(m)} | {percent(m['test_sd'])} | "
-            f"{'yes' if name in best else ''} | {percent(m['val_accuracy'])}"
+            f"{m['depth']} | {m['width'] or ''} | {m['parameters']:,} | {interval(m)} | "
+            f"{percent(m['val_accuracy'])} | {_verdict(name)}"
             for name, m in _metrics().items()
         ),
     )
+
+
+def _verdict(name: str) -> str:
+    """How a model compares with the best depth, in the words of the figure."""
+    comparisons = read_comparisons()
+    if name not in comparisons["p_best"]:
+        return "off the budget"
+    if all(pair["p"] is None for pair in comparisons["pairs"]):
+        return ""
+    return BEST if name in comparisons["may_be_best"] else BELOW
 
 
 def differences() -> str:
@@ -159,17 +169,16 @@ def _points(pair: dict[str, Any]) -> str:
 
 
 def best() -> str:
-    """The table of how each model stands to the best, and to other test images."""
+    """The table of how each model compares with the best, and of its error over test images."""
     metrics, comparisons = _metrics(), read_comparisons()
-    p_best, may_be_best = comparisons["p_best"], comparisons["may_be_best"]
+    p_best = comparisons["p_best"]
     return markdown(
-        " | test accuracy and interval over seeds, %: | p of *no other is better*: | "
-        f":may be the best: | interval over {comparisons['test_images']:,} test images, %:",
+        "model | test accuracy, %: | standard deviation over seeds: | p of *no other is better*: | "
+        f"verdict | interval over {comparisons['test_images']:,} test images, %:",
         (
-            f"{name} | {interval(metrics[name])} | "
-            f"{_p(p_best[name]) if name in p_best else 'off the budget'} | "
-            f"{'yes' if name in may_be_best else ''} | {percent(share['lo'])} to "
-            f"{percent(share['hi'])}"
+            f"{name} | {interval(metrics[name])} | {percent(metrics[name]['test_sd'])} | "
+            f"{_p(p_best[name]) if name in p_best else ''} | {_verdict(name)} | "
+            f"{percent(share['lo'])} to {percent(share['hi'])}"
             for name, share in comparisons["sampling"].items()
         ),
     )
@@ -206,7 +215,7 @@ def study(name: str) -> str:
     """The table of another study beside the plain one."""
     plain = _metrics()
     return markdown(
-        f" | parameters: | plain, %: | {name}, %: | its standard deviation: | its seeds:",
+        f" | parameters: | plain, %: | {name}, %: | standard deviation: | seeds:",
         (
             f"{model} | {m['parameters']:,} | {interval(plain[model])} | {interval(m)} | "
             f"{percent(m['test_sd'])} | {m['seeds']}"
@@ -221,8 +230,7 @@ def regularised() -> str:
     return (
         f"{study('regularised')}\n\n"
         f"Validation chooses {_hidden_layers([chosen['depth']])} of {chosen['width']} units, with "
-        f"{interval(chosen)} % of the test images classified rightly (mean and 95 % interval "
-        f"over {chosen['seeds']} seeds)."
+        f"{interval(chosen)} % test accuracy (mean and 95 % interval over {chosen['seeds']} seeds)."
     )
 
 
@@ -236,7 +244,7 @@ def budgets() -> str:
         may_be_best = ", ".join(deep["model"][deep["may_be_best"]])
         rows.append(f"{budget:,} | {deep['seeds'].iloc[0]} | {' | '.join(cells)} | {may_be_best}")
     heads = "".join(f"{name}: | " for name in names)
-    return markdown(f"parameters: | seeds: | {heads}may be the best", rows)
+    return markdown(f"parameters: | seeds: | {heads}{BEST}", rows)
 
 
 def read_budgets() -> dict[int, pd.DataFrame]:
@@ -248,6 +256,46 @@ def read_budgets() -> dict[int, pd.DataFrame]:
         budget: files.read_csv(path, (*columns, "may_be_best"))
         for budget, path in sorted(paths.items())
     }
+
+
+def linear_answer() -> str:
+    """The answer of the homework's 2.1."""
+    return _answer(0)
+
+
+def hidden_answer() -> str:
+    """The answer of the homework's 2.2."""
+    return _answer(1)
+
+
+def _answer(depth: int) -> str:
+    """Accuracy of the model of a depth, and how it was trained."""
+    params = parameters.read_params()
+    name = next(name for name, model in params.models.items() if model.depth == depth)
+    m, train = _metrics()[name], params.train
+    return (
+        f"**Answer: {interval(m)} % test accuracy** (mean and 95 % interval over {m['seeds']} "
+        f"seeds), with {m['parameters']:,} parameters. Peak learning rate "
+        f"{parameters.learning_rate_of(name):g}, batch size {train.batch_size}, {train.epochs} "
+        f"epochs, momentum {train.momentum:g}, weight decay {train.weight_decay:g}."
+    )
+
+
+def depth_answer() -> str:
+    """The answer of the homework's 2.4, in one sentence."""
+    metrics, comparisons = _metrics(), read_comparisons()
+    on_budget = [metrics[name] for name in comparisons["p_best"]]
+    on_budget.sort(key=lambda m: m["depth"])
+    top = max(on_budget, key=lambda m: m["test_accuracy"])
+    best = sorted(metrics[name]["depth"] for name in comparisons["may_be_best"])
+    at_ends = " and ".join(
+        f"{interval(m)} % at {m['depth']}" for m in (on_budget[0], on_budget[-1])
+    )
+    return (
+        f"**Answer.** Test accuracy is highest at {_hidden_layers([top['depth']])}, with "
+        f"{interval(top)} % against {at_ends}, and with 95 % confidence the best depth is "
+        f"{_hidden_layers(best)}."
+    )
 
 
 def chosen_model() -> str:

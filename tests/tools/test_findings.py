@@ -72,9 +72,9 @@ TWO_BEST = {"L0": 0.92, "L1": 0.970, "L2": 0.980, "L3": 0.980}
             EQUAL,
             "L1",
             [
-                "**At 9,610 parameters, no depth from 1 to 3 can be ruled out as the best**",
-                "Of the 3 differences between depths on the budget none is significant",
-                "is not.",
+                "**At 9,610 parameters, every depth from 1 to 3 may be the best**",
+                "None of the 3 pairwise differences among depths at this budget is significant",
+                "hidden layers, is not significant.",
                 "Validation chooses 1 hidden layer of 9 units, with 98.0",
             ],
         ),
@@ -83,8 +83,8 @@ TWO_BEST = {"L0": 0.92, "L1": 0.970, "L2": 0.980, "L3": 0.980}
             "L1",
             [
                 "the best depth is 2 hidden layers** (test accuracy, 95 % confidence, 4 seeds)",
-                "Of the 3 differences between depths on the budget all are significant",
-                "the largest, 2.00 points between L2 and L3, is.",
+                "All 3 pairwise differences among depths at this budget are significant",
+                "the largest, 2.00 percentage points between 2 and 3 hidden layers, is signif",
                 "Validation chooses 1 hidden layer of 9 units, not one of these, with 97.00",
             ],
         ),
@@ -92,9 +92,9 @@ TWO_BEST = {"L0": 0.92, "L1": 0.970, "L2": 0.980, "L3": 0.980}
             TWO_BEST,
             "L2",
             [
-                "the best depth is one of 2 and 3 hidden layers**",
-                "Of the 3 differences between depths on the budget 2 are significant",
-                "Validation chooses 2 hidden layers of 9 units, with 98.00",
+                "the best depth is 2 or 3 hidden layers**",
+                "2 of the 3 pairwise differences among depths at this budget are significant",
+                "Validation chooses 2 hidden layers of 9 units, with 98.00 ± 0.03 % test accuracy",
             ],
         ),
         (
@@ -102,7 +102,8 @@ TWO_BEST = {"L0": 0.92, "L1": 0.970, "L2": 0.980, "L3": 0.980}
             "L1",
             [
                 "the best depth is 1 hidden layer**",
-                "The difference, 1.00 points between L1 and L2, is significant (t test).",
+                "difference of 1.00 percentage points between 1 and 2 hidden layers is signif",
+                "(t test)",
             ],
         ),
     ],
@@ -113,13 +114,13 @@ def test_the_claim_says_what_the_runs_can_tell(means, chosen, sentences, study):
     text = findings.claim()
     for sentence in sentences:
         assert sentence in text
-    assert "Without a hidden layer it is 92.00" in text
+    assert "The network without a hidden layer has 9,610 parameters and reaches 92.00" in text
 
 
 @pytest.mark.parametrize(
     ("means", "seeds", "says"),
     [
-        (ONE_BEST, 1, "1 hidden layer of 9 units classify 97.01 % of the test images rightly**"),
+        (ONE_BEST, 1, "1 hidden layer of 9 units reach 97.01 % test accuracy**"),
         (ONE_BEST, 1, "(chosen by validation; one seed)"),
         ({"L1": 0.98}, 4, "(chosen by validation; mean and 95 % interval over 4 seeds)"),
     ],
@@ -128,10 +129,10 @@ def test_the_claim_is_modest_where_no_test_is_possible(means, seeds, says, study
     study(means, seeds)
     text = findings.claim()
     assert says in text
-    assert "these runs cannot tell" in text
+    assert "These runs cannot show" in text
     assert "best" not in text
     assert "signific" not in text
-    assert ("Without a hidden layer" in text) == ("L0" in means)
+    assert ("without a hidden layer" in text) == ("L0" in means)
 
 
 def test_the_matrix_has_each_pair_once_and_the_significant_ones_bold(study):
@@ -144,28 +145,56 @@ def test_the_matrix_has_each_pair_once_and_the_significant_ones_bold(study):
     ]
 
 
-def test_the_table_of_the_best_leaves_out_what_is_shown_to_be_worse(study):
+def test_each_table_has_the_same_verdicts(study):
     study(TWO_BEST)
     rows = [re.split(r" *\| *", line)[1:-1] for line in findings.best().splitlines()]
     assert "interval over 10,000 test images, %" in rows[0][-1]
-    assert {row[0]: row[3] for row in rows[2:]} == {"L0": "", "L1": "", "L2": "yes", "L3": "yes"}
-    assert rows[2][2] == "off the budget"
-    assert rows[3][2] == "< 0.001"
+    below, best = "significantly below the best", "may be the best"
+    verdicts = {"L0": "off the budget", "L1": below, "L2": best, "L3": best}
+    assert {row[0]: row[4] for row in rows[2:]} == verdicts
+    assert rows[2][3] == ""
+    assert rows[3][3] == "< 0.001"
     # Wilson's interval of 9,800 of 10,000.
-    assert rows[4][4] == "97.71 to 98.26"
+    assert rows[4][5] == "97.71 to 98.26"
+    rows = [re.split(r" *\| *", line)[1:-1] for line in findings.results().splitlines()]
+    assert [row[5] for row in rows[2:]] == list(verdicts.values())
+
+
+def test_one_seed_gives_no_verdict(study):
+    study(TWO_BEST, seeds=1)
+    rows = [re.split(r" *\| *", line)[1:-1] for line in findings.results().splitlines()]
+    assert [row[5] for row in rows[2:]] == ["off the budget", "", "", ""]
+
+
+def test_the_answers_of_the_homework(study):
+    study(TWO_BEST)
+    Path("learning_rates.yaml").write_text("L0: 0.01\nL1: 0.2\n", encoding="utf-8")
+    recipe = "batch size 8, 1 epochs, momentum 0.9, weight decay 0"
+    assert findings.linear_answer().startswith("**Answer: 92.00 ± 0.03 % test accuracy**")
+    assert f"Peak learning rate 0.01, {recipe}" in findings.linear_answer()
+    assert f"Peak learning rate 0.2, {recipe}" in findings.hidden_answer()
+    assert findings.depth_answer() == (
+        "**Answer.** Test accuracy is highest at 2 hidden layers, with 98.00 ± 0.03 % against "
+        "97.00 ± 0.03 % at 1 and 98.00 ± 0.03 % at 3, and with 95 % confidence the best depth is "
+        "2 or 3 hidden layers."
+    )
 
 
 @pytest.mark.parametrize(
     ("means", "seeds", "says"),
     [
-        (ONE_BEST, 4, ["-0.5000 points", "p < 0.001): a significant slope", "opens downwards"]),
-        (EQUAL, 4, ["no significant slope", "no significant curvature"]),
-        ({"L1": 0.97, "L2": 0.98}, 4, ["+1.0000 points", "a significant slope."]),
-        (ONE_BEST, 1, ["do not tell a trend"]),
-        ({"L0": 0.9, "L1": 0.97}, 4, ["do not tell a trend"]),
+        (
+            ONE_BEST,
+            4,
+            ["-0.5000 percentage", "p < 0.001): the slope is significant", "opens downwards"],
+        ),
+        (EQUAL, 4, ["slope is not significant", "curvature is not significant"]),
+        ({"L1": 0.97, "L2": 0.98}, 4, ["+1.0000 percentage points", "the slope is significant."]),
+        (ONE_BEST, 1, ["give no trend"]),
+        ({"L0": 0.9, "L1": 0.97}, 4, ["give no trend"]),
     ],
 )
-def test_the_trend_is_told_in_words(means, seeds, says, study):
+def test_the_trend_in_words(means, seeds, says, study):
     study(means, seeds)
     text = findings.trend()
     for words in says:
@@ -173,28 +202,25 @@ def test_the_trend_is_told_in_words(means, seeds, says, study):
     assert ("curvature" in text) == (seeds > 1 and len(means) > 3)
 
 
-def test_the_results_mark_what_may_be_the_best(study):
-    study(TWO_BEST)
-    rows = [re.split(r" *\| *", line)[1:-1] for line in findings.results().splitlines()]
-    assert rows[0][6] == "may be the best"
-    assert [row[6] for row in rows[2:]] == ["", "", "yes", "yes"]
-
-
 @pytest.mark.parametrize(
     ("means", "seeds", "says"),
     [
-        (ONE_BEST, 4, r"0\.018 points\. Bartlett's test does not contradict that \(p = 1\.000\)"),
-        (ONE_BEST, 4, r"a false alarm in [4-6]\.\d % of studies"),
-        (ONE_BEST, 1, "do not tell a spread"),
-        ({"L0": 0.9, "L1": 0.97}, 4, "do not tell a spread"),
+        (
+            ONE_BEST,
+            4,
+            r"0\.018 percentage points\. Bartlett's test does not contradict this \(p = 1\.000\)",
+        ),
+        (ONE_BEST, 4, r"a false alarm in [4-6]\.\d %"),
+        (ONE_BEST, 1, "give no spread"),
+        ({"L0": 0.9, "L1": 0.97}, 4, "give no spread"),
     ],
 )
-def test_what_the_tests_take_for_granted_is_said(means, seeds, says, study):
+def test_the_assumptions_of_the_tests_are_named(means, seeds, says, study):
     study(means, seeds)
     assert re.search(says, findings.assumptions())
 
 
-def test_learning_rates_are_told_with_what_diverged(tmp_path, monkeypatch):
+def test_the_table_of_learning_rates_shows_what_diverged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     docs.RATES.parent.mkdir()
     docs.RATES.write_text(
