@@ -2,9 +2,11 @@
 
 import copy
 import re
+import shutil
 
 import pytest
 from conftest import ROOT, SAMPLED_SECTIONS
+from dvc.utils.hydra import apply_overrides
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -86,6 +88,20 @@ def message_of(document):
 
 def committed():
     return validate(YAML(typ="safe").load(COMMITTED))
+
+
+def test_an_experiment_keeps_all_comments(tmp_path):
+    """DVC writes the file anew, lists in lines of their own, and drops a comment after a list."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(COMMITTED, path)
+    with parameters.edited_params(path) as document:
+        document["data"] |= {"names": ["a", "b"], "own": {"features": 4}}
+    comments = [re.findall(r"(?<!\S)#.*", path.read_text(encoding="utf-8"))]
+    for epochs in (2, 3):  # the second finds the lists as the first wrote them
+        apply_overrides(path, [f"train.epochs={epochs}"])
+        comments.append(re.findall(r"(?<!\S)#.*", path.read_text(encoding="utf-8")))
+    assert len(comments[0]) > 40
+    assert comments[1:] == comments[:1] * 2
 
 
 def test_the_committed_parameters_are_valid():
