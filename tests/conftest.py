@@ -132,6 +132,16 @@ def make_project(folder: Path, changes: Mapping[tuple[str, ...], Any], rate: flo
     return Project(folder)
 
 
+@pytest.fixture(autouse=True)
+def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No function under test replaces the process of the tests, which would end them unseen."""
+
+    def execve(*command: object) -> None:
+        raise AssertionError(f"{command} would replace the process of the tests")
+
+    monkeypatch.setattr(os, "execve", execve)
+
+
 @pytest.fixture
 @slow
 def run_benchmark() -> Callable[..., str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import Project, slow
 
+from isoparam.network import bits
 from stages import (
     aggregate,
     diagnose,
@@ -47,6 +48,13 @@ def finished(digits, tmp_path_factory):
     project = Project(folder)
     project.run("dvc", "repro")
     return project, project.content(*RESULTS)
+
+
+@pytest.fixture
+def strict(monkeypatch):
+    """Stages of the study, which is strict, may be called as functions."""
+    for name, value in bits.STRICT.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -163,6 +171,7 @@ def test_a_damaged_cache_is_told_by_the_stage_that_gets_it(study):
     cure(study, [out for _, out, _, _ in IN_CACHE if (study.folder / out).exists()])
 
 
+@pytest.mark.usefixtures("strict")
 def test_a_stage_run_by_hand_takes_what_is_there(study, monkeypatch):
     monkeypatch.chdir(study.folder)
     for out in ("models/depths/L1", "models/instance"):
@@ -206,6 +215,7 @@ def files_of_at_most(size_bytes) -> Iterator[None]:
     ],
     ids=lambda value: getattr(value, "__module__", ""),
 )
+@pytest.mark.usefixtures("strict")
 def test_a_stage_that_cannot_write_says_so_and_leaves_what_was_there(
     finished, monkeypatch, main, arguments
 ):
