@@ -8,6 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro test test-all verify accept demo report docs lock
 
 repro: .venv/ready
+	python -m tools mend
 	dvc repro
 
 test: .venv/ready

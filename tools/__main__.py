@@ -13,6 +13,7 @@ NAMES = (
     "docs",
     "export",
     "guard",
+    "mend",
     "own",
     "plot-budgets",
     "plots-page",

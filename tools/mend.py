@@ -1,0 +1,129 @@
+"""`make` mends what a killed DVC left half-written: DVC 3.67 replaces some files in place.
+
+No result is lost: weights, tables and figures are elsewhere, and each run that ended is in the
+run-cache, from where the next `dvc repro` takes it.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from zc.lockfile import LockError, LockFile
+
+DVC = Path(".dvc")
+LOCKS = (Path("dvc.lock"), Path("tuning/dvc.lock"))
+CONFLICT = "<<<<<<< "
+
+
+def main() -> None:
+    """Mend what a DVC that was killed left half-written; say what, or nothing."""
+    if not DVC.is_dir():
+        raise ValueError(".dvc is missing: run this from the root of the project")
+    if not Path(".git").exists():
+        do_without_git()
+    (DVC / "tmp").mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        for name in ("lock", "rwlock.lock"):
+            try:
+                stack.callback(LockFile(str(DVC / "tmp" / name)).close)
+            except LockError:
+                return  # a DVC is at work: nothing of its is half-written for long
+        mend_rwlock(DVC / "tmp/rwlock")
+        mend_run_cache(DVC / "cache/runs")
+        for path in LOCKS:
+            mend_lock(path)
+
+
+def do_without_git() -> None:
+    """DVC refuses to work in a folder that is no git repository, unless it is told to."""
+    config = DVC / "config.local"
+    if config.exists() and "no_scm" in config.read_text(encoding="utf-8"):
+        return
+    command = sys.executable, "-m", "dvc", "config", "--quiet", "--local", "core.no_scm", "true"
+    subprocess.run(command, check=True)
+    say(
+        "this folder is no git repository: DVC does without, by core.no_scm in .dvc/config.local; "
+        "after `git init` run `dvc config --local --unset core.no_scm`"
+    )
+
+
+def mend_rwlock(path: Path) -> None:
+    """Remove DVC's list of files in use, if it is half-written: no DVC is at work."""
+    if path.exists() and not is_valid(path, json.loads, _schemas().rwlock):
+        path.unlink()
+        say(f"removed {path}, which a killed DVC left half-written; it held no result")
+
+
+def mend_run_cache(folder: Path) -> None:
+    """Remove half-written records of runs, and the folders of those not begun."""
+    for path in folder.glob("*/*/*.tmp"):
+        if not is_valid(path, _parse_yaml, _schemas().stage):
+            path.unlink()
+            say(f"removed {path}, the half-written record of a run: that stage runs again")
+    for path in [*folder.glob("*/*"), *folder.glob("*")]:
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+            say(f"removed {path}, empty: a killed DVC had begun to record a run there")
+
+
+def mend_lock(path: Path) -> None:
+    """Put the committed dvc.lock in the place of one that DVC cannot read.
+
+    The damaged one is kept. Conflicts of a merge are left to whoever merges.
+    """
+    if not path.exists() or is_valid(path, _parse_yaml, _schemas().lockfile):
+        return
+    if CONFLICT in path.read_text(encoding="utf-8", errors="replace"):
+        return
+    damaged = DVC / "tmp" / f"{'-'.join(path.parts)}.damaged"
+    path.replace(damaged)
+    try:
+        command = "git", "show", f"HEAD:./{path.as_posix()}"
+        committed = subprocess.run(command, check=False, capture_output=True).stdout
+    except OSError:  # there is no git
+        committed = b""
+    if committed:
+        from pipeline import files  # pandas, at each `make`
+
+        files.write(path, committed)
+    say(
+        f"{path} was half-written by a killed DVC: it is "
+        f"{'that of the last commit' if committed else 'written anew'}, and the runs since then "
+        f"come from the run-cache; the damaged one is {damaged}"
+    )
+
+
+def is_valid(path: Path, parse: Callable[[str], Any], schema: Callable[[Any], Any]) -> bool:
+    """Whether DVC can read a file."""
+    try:
+        schema(parse(path.read_text(encoding="utf-8")))
+    except Exception:  # noqa: BLE001 (whatever the parser trips over)
+        return False
+    return True
+
+
+def say(sentence: str) -> None:
+    """What was mended, to the terminal."""
+    print(f"mended: {sentence}", file=sys.stderr)
+
+
+def _parse_yaml(text: str) -> Any:
+    return YAML(typ="safe").load(text)
+
+
+def _schemas() -> Any:
+    """DVC's own, of what it is to read; imported where there is something to check."""
+    from types import SimpleNamespace
+
+    from dvc import rwlock, schema
+
+    return SimpleNamespace(
+        rwlock=rwlock.SCHEMA,
+        stage=schema.COMPILED_LOCK_FILE_STAGE_SCHEMA,
+        lockfile=schema.COMPILED_LOCKFILE_SCHEMA,
+    )
