@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
+from ruamel.yaml import YAML
 
 from isoparam.budget import layer_sizes, parameters_of
 from isoparam.images.mnist import normalise
@@ -129,6 +130,33 @@ SENSES = """
   }
   found.chosen = chosen.map((read) => read());
   return found;
+"""
+
+
+TABLE, CURVE = "plots/depth_accuracy.csv", "plots/curves/L3.csv"
+PICTURES = ("plots/depth_accuracy.png", "plots/calibration.png")
+DVC_CHARTS = (
+    'document.querySelectorAll("main svg .mark-symbol path").length > 40 && '
+    "[...document.images].every((image) => image.naturalWidth)"
+)
+# What is to be seen on a page of `dvc plots diff`.
+DVC_PAGE = """
+  const all = (root, selector) => [...root.querySelectorAll(selector)];
+  const texts = (root, selector) => all(root, selector).map((e) => e.textContent);
+  const charts = all(document, "main svg.marks").map((svg) => ({
+    titles: texts(svg, ".role-axis-title text"),
+    labels: texts(svg, ".role-axis-label text"),
+    legend: all(svg, ".role-legend-symbol path").map((e) => +(getComputedStyle(e).opacity)),
+    points: all(svg, ".role-mark.mark-symbol path").map((e) => e.getAttribute("transform")),
+    lines: all(svg, ".role-mark .mark-line path, .role-mark.mark-line path")
+      .map((e) => e.getAttribute("stroke-width")),
+    clipped: all(svg, "[clip-path]").length,
+  }));
+  const pictures = all(document, "img").map((image) => {
+    const { top, left, right } = image.getBoundingClientRect();
+    return [Math.round(top), left, right];
+  });
+  return { charts, pictures, scrolled: document.documentElement.scrollWidth };
 """
 
 
@@ -427,36 +455,72 @@ def call(*command: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.fixture
-def page_of_dvc(tmp_path, monkeypatch):
-    """A page of `dvc plots diff`, of a small project."""
-    monkeypatch.chdir(tmp_path)
-    call("git", "init", "--quiet")
-    call("dvc", "init", "--quiet")
-    curve = Path("curve.csv")
-    entry = {"curve.csv": {"x": "epoch", "y": "accuracy"}}
-    Path("dvc.yaml").write_text(json.dumps({"plots": [entry]}), encoding="utf-8")
-    curve.write_text("epoch,accuracy\n1,0.5\n2,0.75\n", encoding="utf-8")
-    call("git", "add", "--all")
-    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    call("git", *identity, "commit", "--quiet", "--message", "start")
-    curve.write_text("epoch,accuracy\n1,0.5\n2,0.875\n", encoding="utf-8")
-    plots_page.main()
-    call("dvc", "plots", "diff")
-    return Path("dvc_plots/index.html")
+@pytest.fixture(scope="module")
+def page_of_dvc(tmp_path_factory):
+    """A page of `dvc plots diff` of two commits, with the project's charts of two tables."""
+    folder = tmp_path_factory.mktemp("plots")
+    document = YAML(typ="safe").load(ROOT / "dvc.yaml")
+    (of_curves,) = document["stages"]["evaluate"]["do"]["plots"][0].values()
+    del of_curves["cache"]
+    plots = [*document["plots"], {CURVE: of_curves}, *({name: {}} for name in PICTURES)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        call("git", "init", "--quiet")
+        call("dvc", "init", "--quiet")
+        shutil.copytree(ROOT / ".dvc/plots", ".dvc/plots")
+        content = json.dumps({"plots": plots}).replace("${key}", "L3")
+        Path("dvc.yaml").write_text(content, encoding="utf-8")
+        for name in (TABLE, CURVE, *PICTURES):
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, name)
+        call("git", "add", "--all")
+        identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        call("git", *identity, "commit", "--quiet", "--message", "start")
+        rows = list(csv.DictReader(Path(TABLE).read_text(encoding="utf-8").splitlines()))
+        for row in rows:
+            row["accuracy_hi"] = 1.004 if row["model"] == "L3" else row["accuracy_hi"]
+        with Path(TABLE).open("w", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        Path(CURVE).write_text(
+            Path(CURVE).read_text(encoding="utf-8").replace("\n1,", "\n1.5,"), encoding="utf-8"
+        )
+        for name in PICTURES:
+            Image.open(name).rotate(180).save(name)
+        plots_page.main()
+        call("dvc", "plots", "diff", "HEAD")
+    return folder / "dvc_plots/index.html"
 
 
 def test_pages_of_dvc_load_nothing(page_of_dvc):
     text = page_of_dvc.read_text(encoding="utf-8")
-    assert "0.875" in text
-    assert References(text).targets == []
+    assert "1.004" in text
+    assert all(re.match("static/", target) for target in References(text).targets)
 
 
-def test_pages_of_dvc_are_drawn(browser, page_of_dvc):
-    browser.open(page_of_dvc, until="document.querySelector('canvas, svg')")
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["wide", "phone"])
+def test_pages_of_dvc_are_drawn(browser, page_of_dvc, width, dark):
+    browser.open(page_of_dvc, width, dark=dark, until=DVC_CHARTS)
     # The library warns of what DVC's specifications are, and draws them.
-    errors = [line for line in browser.console if re.search("error|failed", line, re.IGNORECASE)]
-    assert errors == []
+    assert [line for line in browser.console if "Vega-Lite v5" not in line] == []
+    found = browser.run(DVC_PAGE)
+    depth, curve = found["charts"]
+    assert depth["titles"] == ["hidden layers", "test accuracy"]
+    assert curve["titles"] == ["epoch", "validation accuracy"]
+    for chart in (depth, curve):
+        assert chart["legend"] == [1, 1]
+        levels = [float(label[:-1]) for label in chart["labels"] if label.endswith("%")]
+        assert max(levels) <= 100
+        assert chart["clipped"] == 0
+    # Both revisions are seen, also where they coincide.
+    assert len(set(depth["points"])) == len(depth["points"]) == 16
+    assert curve["lines"] == ["5", "1.5"]
+    assert found["scrolled"] <= width
+    pictures = found["pictures"]
+    assert all(right <= width for _, _, right in pictures)
+    for first, second in zip(pictures[::2], pictures[1::2], strict=True):
+        assert (first[0] == second[0]) == (width > 600)  # side by side, or one above the other
 
 
 def test_another_study_has_a_page(digits):
