@@ -136,23 +136,6 @@ def parts(table: pd.DataFrame) -> dict[str, float]:
     return by_kind | {"imports": imports, "DVC": total - imports - sum(by_kind.values())}
 
 
-def goals(table: pd.DataFrame) -> list[str]:
-    """One line for each goal; those of the time are about the study's data alone."""
-    run, again = table[table["stage"] != AGAIN], table[table["stage"] == AGAIN]
-    lines = []
-    if (table["dataset"] == "mnist").all():
-        total = run["seconds"].sum()
-        lines += timing.verdict("the run, s", total, 900)
-        lines += timing.verdict("of it not training, s", total - parts(table)["training"], 90)
-    with_torch = set(run[run["torch"]]["stage"]) & NO_TORCH
-    return [
-        *lines,
-        *timing.verdict("again, s", again["seconds"].sum(), 5),
-        *timing.verdict("peak memory of a process, MiB", run["peak_mib"].max(), 1024),
-        *timing.verdict("stages that import torch and need not", len(with_torch), 0),
-    ]
-
-
 def report(table: pd.DataFrame, conditions: str) -> str:
     """What the documentation says of a run, in Markdown."""
     lines = [f"{conditions}.", "", "| part | seconds |", "| --- | ---: |"]
@@ -166,7 +149,7 @@ def report(table: pd.DataFrame, conditions: str) -> str:
         times = " | ".join(f"{row[name]:.1f}" for name in ("seconds", "command_s", "import_s"))
         has = "yes" if row["torch"] else ""
         lines.append(f"| {row['stage']} | {times} | {row['peak_mib']:.0f} | {has} |")
-    return "\n".join([*lines, "", *(f"- {goal}" for goal in goals(table))]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def main(

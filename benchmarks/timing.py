@@ -1,4 +1,4 @@
-"""What the benchmarks share: steps timed in turn, some in processes of their own, and the goals."""
+"""What the benchmarks share: steps timed in turn, some in processes of their own."""
 
 import contextlib
 import importlib.metadata
@@ -154,15 +154,6 @@ def measure(timers: Mapping[str, Timer], rounds: int, seconds: float) -> pd.Data
             "processor_ms": [min(times) for times in processor.values()],
         }
     )
-
-
-def verdict(text: str, value: float, limit: float, *, at_least: bool = False) -> list[str]:
-    """One line that says whether a goal is met; none if there is no value."""
-    if math.isnan(value):
-        return []
-    met = value >= limit if at_least else value <= limit
-    sign = ">=" if at_least else "<="
-    return [f"{'met' if met else 'MISSED'}: {text}, {value:.3f} ({sign} {limit})"]
 
 
 def version(module: str) -> str:

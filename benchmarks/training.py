@@ -464,60 +464,12 @@ def measure_sizes(
     return pd.concat(tables, ignore_index=True)
 
 
-def mean_and_least(table: pd.DataFrame, name: str) -> tuple[float, float]:
-    """Of the ratio to ours at the depths with hidden layers; NaN where it was not measured."""
-    ratios = table[(table["contestant"] == name) & (table["depth"] > 0)]["to_isoparam"]
-    return ratios.mean(), ratios.min()
-
-
-def goals(
-    epochs: pd.DataFrame, processes: pd.DataFrame, clock: str, *, bfloat16: bool
-) -> list[str]:
-    """One line for each goal that was measured; `bfloat16`: whether the processor has products."""
-    lines: list[str] = []
-    floors = epochs[epochs["contestant"].isin([ONEDNN, MKL])]
-    fastest = floors.loc[floors.groupby("depth")[clock].idxmin()].assign(contestant="floor")
-    epochs = pd.concat([epochs, fastest])
-    mean, least = mean_and_least(epochs, "floor")
-    lines += timing.verdict("floor / ours, mean over depths", mean, 0.85, at_least=True)
-    lines += timing.verdict("floor / ours, least of a depth", least, 0.75, at_least=True)
-    for name, limit in (
-        (AUTOGRAD, 1.2),
-        (COMPILED, 1.2),
-        (KERAS, 2.5),
-        (KERAS_JIT, 2.5),
-        (LOADER, 20),
-        (LOADER2, 20),
-    ):
-        mean, least = mean_and_least(epochs, name)
-        lines += timing.verdict(f"{name} / ours, mean over depths", mean, limit, at_least=True)
-        lines += timing.verdict(f"{name} / ours, least of a depth", least, limit, at_least=True)
-    if bfloat16:
-        speedup = 1 / mean_and_least(epochs, BFLOAT16)[0]
-        lines += timing.verdict("float32 / bfloat16, time", speedup, 2, at_least=True)
-    best = processes.set_index("contestant")["best_ms"]
-    if "replicas: 2" in best:
-        throughput = 2 * best["replicas: 1"] / best["replicas: 2"]
-        text = "two replicas on two cores / one on one, throughput"
-        lines += timing.verdict(text, throughput, 1.9, at_least=True)
-    return lines
-
-
-def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16, by AMX or AVX-512."""
-    path = Path("/proc/cpuinfo")
-    flags = set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
-
-
 def report(
     epochs: pd.DataFrame,
     processes: pd.DataFrame,
     sizes: pd.DataFrame,
     conditions: str,
     clock: str,
-    *,
-    bfloat16: bool,
 ) -> str:
     """What the documentation says of a measurement, in Markdown."""
     depths = sorted(set(epochs["depth"]))
@@ -532,17 +484,17 @@ def report(
             for best, median in zip(rows["best_s"], rows["median_s"], strict=True)
         ]
         lines.append(f"| {_label(name)} | {' | '.join(cells)} |")
-    kind = clock.removesuffix("_s")
-    lines += ["", f"The same in units of ours, by the column `{kind}`, and rounds:", ""]
+    kind = {"best_s": "Best time", "processor_s": "Processor time"}[clock]
+    lines += ["", f"{kind} relative to isoparam, and rounds:", ""]
     lines += [f"{head[0]} mean of L > 0 | rounds |", f"{head[1]} ---: | ---: |"]
     for name, rows in epochs.groupby("contestant", sort=False):
-        mean, _ = mean_and_least(epochs, name)
+        mean = rows[rows["depth"] > 0]["to_isoparam"].mean()
         cells = [f"{ratio:.2f}" for ratio in [*rows["to_isoparam"], mean]]
         rounds = " to ".join(str(n) for n in sorted({rows["rounds"].min(), rows["rounds"].max()}))
         lines.append(f"| {_label(name)} | {' | '.join(cells)} | {rounds} |")
     lines += [
         "",
-        "Ours in processes side by side, in threads, and with the strict mode's instructions:",
+        "isoparam in parallel processes, in threads, and in strict mode:",
         "",
         "| | best, ms a step | median, ms | processor, ms of all |",
         "| --- | ---: | ---: | ---: |",
@@ -552,7 +504,7 @@ def report(
         lines.append(f"| {row['contestant']} | {times} |")
     lines += [
         "",
-        "Ours against the number of parameters and the batch size:",
+        "isoparam by number of parameters and batch size:",
         "",
         (
             "| L | parameters | batch | best, ms a step | median, ms | processor, ms "
@@ -567,8 +519,7 @@ def report(
             f"| {row['depth']} | {row['budget']:,} | {row['batch_size']} | {times} "
             f"| {rate:,.0f} | {row['peak_mib']:,.0f} |"
         )
-    judged = goals(epochs, processes, clock, bfloat16=bfloat16)
-    return "\n".join([*lines, "", *(f"- {goal}" for goal in judged)]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _label(name: str) -> str:
@@ -612,7 +563,7 @@ def main(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     out: Annotated[Path, typer.Option(help="folder for what is written")] = RESULTS,
 ) -> None:
-    """Measure, print tables and goals, and write training*.csv, training.md and training.png."""
+    """Measure, print the tables, and write training*.csv, training.md and training.png."""
     names = available(device)
     if rivals is not None:
         unknown = sorted(set(rivals) - set(CONTESTANTS))
@@ -640,7 +591,7 @@ def main(
     for name, table in (("", epochs), ("_processes", processes), ("_sizes", sizes)):
         path = out / f"training{name}.csv"
         table.to_csv(path, index=False, float_format="%.4f")
-        tables.append(pd.read_csv(path))  # so that the report can be told from the files
+        tables.append(pd.read_csv(path))  # so that the report is that of the files
     where = timing.machine(device)
     work = f"{images // batch_size} batches of {batch_size}, {budget:,} parameters, float32"
     versions = [
@@ -658,7 +609,7 @@ def main(
         f"{work}; {where}{''.join(versions)}; load average {before:.1f} before and {after:.1f} "
         f"after; processes, budgets and batch sizes at L = {middle}; `{command}`"
     )
-    text = report(*tables, conditions, clock, bfloat16=has_bfloat16())
+    text = report(*tables, conditions, clock)
     typer.echo(text)
     path = out / "training.md"
     path.write_text(text, encoding="utf-8")

@@ -28,9 +28,7 @@ DOCUMENTS = (
 )
 DIAGNOSTICS = Path("plots/diagnostics")
 RECORDS = Path("benchmarks/results")
-RECORDED = (
-    "sampled_softmax sampled_softmax_zipf training repro scale emulated strict_cost"
-).split()
+RECORDED = ("scale", "emulated", "strict_cost")
 RATES = Path("tuning/learning_rates.csv")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
@@ -92,20 +90,6 @@ def learning_rates() -> str:
     return _by_rate(table, {"model": ""})
 
 
-def tuning() -> str:
-    """The table of the learning rates tried with as many classes as images, the best in bold."""
-    heads = {"run": "run", "epochs": "epochs:", "class_rate": "`class_rate`:"}
-    columns = (*heads, "learning_rate", "loss", "accuracy")
-    table = files.read_csv(RECORDS / "instance_tuning.csv", columns)
-    table["cell"] = [
-        "diverged" if isnan(m.loss) else f"{m.loss:.2f}, {percent(m.accuracy, 1)} %"
-        for m in table.itertuples()
-    ]
-    ranked = table.sort_values(["accuracy", "loss"], ascending=[False, True]).groupby([*heads])
-    table["chosen"] = (ranked.cumcount() == 0) & (ranked["cell"].transform("size") > 1)
-    return _by_rate(table, heads)
-
-
 def _by_rate(table: pd.DataFrame, heads: dict[str, str]) -> str:
     """A row for each run, a column for each learning rate: the cells, those chosen in bold."""
     table["cell"] = table["cell"].mask(table["chosen"], "**" + table["cell"] + "**")
@@ -155,7 +139,7 @@ def seconds() -> str:
     """The table of processor seconds of trainings on as many classes as images."""
     columns = ("run", "epochs", "processor_s", "test_loss", "test_accuracy")
     return markdown(
-        "run | epochs: | processor, s: | top-1 on fresh views, %: | "
+        "run | epochs: | processor, s: | top-1 on new views, %: | "
         "full negative log-likelihood, nats:",
         (
             f"{m.run} | {m.epochs} | {m.processor_s:.0f} | {percent(m.test_accuracy, 1)} | "
@@ -163,6 +147,58 @@ def seconds() -> str:
             for m in files.read_csv(RECORDS / "instance.csv", columns).itertuples()
         ),
     )
+
+
+def steps() -> str:
+    """The table of milliseconds of a step of the sampled softmax and of its rivals."""
+    columns = ("classes", "samples", "contestant", "processor_ms")
+    uniform, zipf = (
+        files.read_csv(RECORDS / f"sampled_softmax{name}.csv", columns) for name in ("", "_zipf")
+    )
+    uniform["head"] = [f"C = {count:,}:" for count in uniform["classes"]]
+    zipf["head"] = [f"C = {m.classes:,}, K = {m.samples:,}, Zipf:" for m in zipf.itertuples()]
+    table = pd.concat([uniform, zipf])
+    table["cell"] = [f"{ms:,.1f}" if ms < 1000 else f"{ms:,.0f}" for ms in table["processor_ms"]]
+    return _by_head(table, "step")
+
+
+def epochs() -> str:
+    """The table of processor seconds of an epoch, and the mean ratio to isoparam."""
+    columns = ("depth", "contestant", "processor_s", "to_isoparam")
+    table = files.read_csv(RECORDS / "training.csv", columns)
+    table["head"] = [f"L{depth}, s:" for depth in table["depth"]]
+    table["cell"] = [f"{seconds:.2f}" for seconds in table["processor_s"]]
+    means = table[table["depth"] > 0].groupby("contestant", sort=False)["to_isoparam"].mean()
+    means = means.map("{:.2f}".format).rename("cell").reset_index()
+    shown = table[table["depth"].isin([0, 1, 4, 8])]
+    return _by_head(pd.concat([shown, means.assign(head="relative to isoparam:")]), "")
+
+
+def processes() -> str:
+    """The table of milliseconds of a step in several processes or threads, or in strict mode."""
+    columns = ("contestant", "best_ms", "processor_ms")
+    return markdown(
+        " | time, ms a step: | processor time of all, ms:",
+        (
+            f"{m.contestant} | {m.best_ms:.2f} | {m.processor_ms:.2f}"
+            for m in files.read_csv(RECORDS / "training_processes.csv", columns).itertuples()
+        ),
+    )
+
+
+def _by_head(table: pd.DataFrame, corner: str) -> str:
+    """A row for each contestant, isoparam's in bold, and a column for each head."""
+    wide = table.pivot_table("cell", "contestant", "head", aggfunc="first", sort=False).fillna("")
+    rows = (
+        " | ".join([f"**{name}**" if name == "isoparam" else str(name), *cells])
+        for name, cells in zip(wide.index, wide.to_numpy(), strict=True)
+    )
+    return markdown(" | ".join([corner, *wide.columns]), rows)
+
+
+def run() -> str:
+    """What a run of the study takes, without the table of its stages."""
+    return files.read_text(RECORDS / "repro.md").partition("\n\n| stage |")[0]
 
 
 def recorded(name: str) -> Callable[[], str]:
@@ -178,6 +214,7 @@ FOUND = (
 BLOCKS: dict[str, Callable[[], str]] = (
     {name: getattr(findings, name) for name in FOUND}
     | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
-    | {"bfloat16": bfloat16, "diagnostics": diagnostics, "tuning": tuning, "seconds": seconds}
+    | {"bfloat16": bfloat16, "diagnostics": diagnostics, "seconds": seconds}
+    | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
     | {name: recorded(name) for name in RECORDED}
 )

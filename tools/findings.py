@@ -198,9 +198,9 @@ def sampled() -> str:
 
 def instance() -> str:
     """The table of the trainings on as many classes as images."""
-    laws = {"uniform": "once an epoch", "zipf": "by Zipf's law"}
+    laws = {"uniform": "uniformly", "zipf": "by Zipf's law"}
     return markdown(
-        "images drawn | training | K: | epochs: | learning rate: | top-1 on fresh views, %: | "
+        "images drawn | training | K: | epochs: | learning rate: | top-1 on new views, %: | "
         "full negative log-likelihood, nats:",
         (
             f"{laws[m['images']]} | {WEIGHTINGS[m['weighting']]} | {m['samples'] or ''} | "

@@ -1,4 +1,4 @@
-"""The benchmarks run, with every contestant that is installed, and judge their goals rightly."""
+"""The benchmarks run, with every contestant that is installed."""
 
 import json
 import subprocess
@@ -137,8 +137,7 @@ def test_training_prints_tables_and_writes_them(run_benchmark, tmp_path):
     assert (tmp_path / "training.png").stat().st_size > 10_000
     text = (tmp_path / "training.md").read_text(encoding="utf-8")
     assert text in printed
-    assert "floor / ours, mean over depths" in text
-    assert "PyTorch, DataLoader / ours" in text
+    assert f"| {training.LOADER}, of 1/10 |" in text
     assert f"`python -m benchmarks.training {' '.join(small)}" in text
 
 
@@ -147,8 +146,7 @@ def test_the_recorded_training_report_is_that_of_the_recorded_figures():
     recorded = (folder / "training.md").read_text(encoding="utf-8")
     tables = [pd.read_csv(folder / f"training{name}.csv") for name in ("", "_processes", "_sizes")]
     conditions = recorded.split(".\n", 1)[0]
-    bfloat16 = "float32 / bfloat16" in recorded
-    assert recorded == training.report(*tables, conditions, "processor_s", bfloat16=bfloat16)
+    assert recorded == training.report(*tables, conditions, "processor_s")
     assert "`python -m benchmarks.training" in conditions
 
 
@@ -197,36 +195,6 @@ def test_rivals_train_all_their_weights(problem, name, monkeypatch):
     assert all((old != new).any() for old, new in zip(before, model.parameters(), strict=True))
 
 
-def epochs_of(seconds):
-    rows = [
-        {"depth": depth, "contestant": name, "rounds": 2, "processor_s": s, "best_s": s}
-        for depth in (0, 1, 2)
-        for name, s in seconds.items()
-    ]
-    return training.add_ratio(pd.DataFrame(rows), "processor_s")
-
-
-@pytest.mark.parametrize("met", [True, False])
-def test_training_goals(met):
-    seconds = {training.OURS: 1.0, training.MKL: 2.0, training.ONEDNN: 0.9 if met else 0.7}
-    seconds |= {training.AUTOGRAD: 1.3 if met else 1.1, training.BFLOAT16: 0.4 if met else 0.8}
-    both = 10.2 if met else 11.0
-    processes = pd.DataFrame(
-        {"contestant": ["replicas: 1", "replicas: 2"], "best_ms": [10.0, both]}
-    )
-    lines = training.goals(epochs_of(seconds), processes, "processor_s", bfloat16=True)
-    assert len(lines) == 2 + 2 + 1 + 1
-    if met:
-        assert all(line.startswith("met: ") for line in lines)
-    else:
-        assert "MISSED: floor / ours, mean over depths, 0.700 (>= 0.85)" in lines
-        assert "MISSED: floor / ours, least of a depth, 0.700 (>= 0.75)" in lines
-        assert "MISSED: PyTorch in memory / ours, mean over depths, 1.100 (>= 1.2)" in lines
-        assert "MISSED: float32 / bfloat16, time, 1.250 (>= 2)" in lines
-        text = "two replicas on two cores / one on one, throughput"
-        assert f"MISSED: {text}, 1.818 (>= 1.9)" in lines
-
-
 def test_unknown_contestants_of_training_are_named(tmp_path):
     import typer
 
@@ -254,7 +222,7 @@ def test_repro_ends_with_an_error_of_dvc(tmp_path, monkeypatch):
         repro.repro()
 
 
-def test_goals_of_a_run():
+def test_the_parts_of_a_run():
     table = pd.DataFrame(
         [
             (repro.START, 2.0, 0.0, 0.0, False, 0.0),
@@ -268,14 +236,6 @@ def test_goals_of_a_run():
     assert repro.parts(table) == {
         "training": 846.0, "drawing": 28.0, "other": 8.0, "imports": 5.0, "DVC": 5.0
     }  # fmt: skip
-    assert repro.goals(table) == [
-        "met: the run, s, 892.000 (<= 900)",
-        "met: of it not training, s, 46.000 (<= 90)",
-        "met: again, s, 4.000 (<= 5)",
-        "met: peak memory of a process, MiB, 600.000 (<= 1024)",
-        "MISSED: stages that import torch and need not, 1.000 (<= 0)",
-    ]
-    assert repro.goals(table.assign(dataset="digits")) == repro.goals(table)[2:]
 
 
 def test_the_recorded_report_of_a_run_is_that_of_the_recorded_figures():

@@ -324,32 +324,14 @@ def recorded_as(shown, expected):
     return shown == str(expected)
 
 
-@pytest.mark.parametrize(
-    ("path", "model", "study"),
-    # No metrics are kept of the wider L2.
-    [("README.md", "L2", None), ("docs/results.md", "L3", "studies/regularised/metrics")],
-)
-def test_comparisons_in_documents_are_of_the_metrics(path, model, study):
-    text = (ROOT / path).read_text(encoding="utf-8")
-    rows = re.findall(
-        rf"^metrics/depths/{model}\.json +(\w+) +(\S+) +(\S+) +\S+$", text, re.MULTILINE
-    )
-    assert len(rows) > 10
-    ours, theirs = (
-        json.loads((ROOT / folder / f"{model}.json").read_text(encoding="utf-8")) if folder else {}
-        for folder in ("metrics/depths", study)
-    )
-    for key, before, after in rows:
-        assert recorded_as(before, ours[key]), key
-        assert not study or recorded_as(after, theirs[key]), key
-
-
-def test_links_in_documents_lead_somewhere():
-    for path in ROOT.rglob("*.md"):
-        if path.relative_to(ROOT).parts[0] in {".venv", "demo"}:  # not of this folder
-            continue
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists(), f"{path}: {target}"
+def test_comparisons_in_documents_are_of_the_metrics():
+    """No metrics are kept of the wider L2 of the example."""
+    text = (ROOT / "docs/use.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^metrics/depths/L2\.json +(\w+) +(\S+) +\S+ +\S+$", text, re.MULTILINE)
+    assert len(rows) > 5
+    metrics = json.loads((ROOT / "metrics/depths/L2.json").read_text(encoding="utf-8"))
+    for key, shown in rows:
+        assert recorded_as(shown, metrics[key]), key
 
 
 def test_nothing_is_committed_that_should_not_be():
