@@ -1,4 +1,4 @@
-"""Processor seconds of trainings on as many classes as images, and what they come to.
+"""Processor seconds of trainings on as many classes as images, and the accuracy they reach.
 
 A run of params.yaml depends on its own parameters and the data alone, so that the figures are those
 of stage instance, and RUN=EPOCHS those of
@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import typer
 
+from benchmarks import timing
 from isoparam.images.datasets import sizes_of
 from isoparam.images.files import load_images
 from isoparam.sampled_study.instance import Probe, train_instances
@@ -24,7 +26,8 @@ from pipeline import commands, files, parameters
 from pipeline.schema import Parameters
 
 TRAIN = Path("data/split/train.safetensors")
-RESULT = Path(__file__).parent / "results" / "instance.csv"
+CURVES = Path("plots/instance.csv")
+RESULT = timing.RESULTS / "instance.csv"
 DEFAULT = ["full", "importance_1024", "importance_1024=60"]
 
 
@@ -34,7 +37,7 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="the CSV file to write")] = RESULT,
 ) -> None:
-    """Train runs of params.yaml one after another and write a row for each."""
+    """Train runs of params.yaml one after another; write a row for each, and a figure."""
     torch.set_num_threads(1)  # as in the stage: more of them round otherwise
     params = parameters.read_params()
     rows = []
@@ -46,6 +49,32 @@ def main(
             )
         rows.append(measure(params, name, int(epochs) if epochs else None))
     files.write_csv(out, pd.DataFrame(rows))
+    curves = pd.read_csv(CURVES) if CURVES.exists() else None
+    draw(pd.read_csv(out), curves).savefig(out.with_suffix(".png"), dpi=150)
+
+
+def draw(table: pd.DataFrame, curves: pd.DataFrame | None) -> plt.Figure:
+    """Top-1 against processor seconds: at the ends of runs, in all epochs that the study recorded.
+
+    All epochs of a run are taken to cost the same: they have equally many steps.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    axes.set_prop_cycle(timing.LINES)
+    for run in table.itertuples():
+        seconds, shares = [run.processor_s], [run.test_accuracy]
+        if curves is not None:
+            epochs = curves[curves["run"] == run.run]
+            if len(epochs) and epochs["loss"].iloc[-1] == run.test_loss:
+                seconds = epochs["epoch"] * run.processor_s / run.epochs
+                shares = epochs["accuracy"]
+        axes.plot(
+            seconds, [100 * share for share in shares], label=f"{run.run}, {run.epochs} epochs"
+        )
+    axes.set(xlabel="processor time, seconds", ylabel="top-1 accuracy on fresh views, %")
+    axes.set(xlim=(0, None), ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center right")
+    return figure
 
 
 def measure(params: Parameters, name: str, epochs: int | None) -> dict[str, Any]:

@@ -331,22 +331,29 @@ def add_ratios(table: pd.DataFrame, clock: str) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, title: str, clock: str) -> plt.Figure:
-    """Milliseconds against classes, both logarithmic, one line for each contestant."""
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, rows in table.groupby("contestant", sort=False):
-        emphasis = {"linewidth": 2.5, "zorder": 3} if name == OURS else {"linewidth": 1.2}
-        style = "--" if name == FLOOR else "-"
-        color = "0.4" if name == FLOOR else None
-        axes.plot(rows["classes"], rows[clock], f"o{style}", color=color, label=name, **emphasis)
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="classes",
-        ylabel=f"milliseconds for a step ({clock.removesuffix('_ms')} time)",
-    )
-    axes.set_title(title, fontsize=9)
-    axes.grid(which="major", alpha=0.3)
-    axes.legend(fontsize=8)
+    """Times as ratios to the floor's against classes, one line for each contestant.
+
+    On the left those below twice the floor, on the right the others, on a logarithmic scale.
+    """
+    base = FLOOR if FLOOR in set(table["contestant"]) else OURS
+    least = table["classes"].map(table[table["contestant"] == base].set_index("classes")[clock])
+    table = table.assign(ratio=table[clock] / least)
+    far = table.groupby("contestant")["ratio"].transform("max") > 2
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
+    ours = table["contestant"] == OURS
+    styles = dict(zip(table["contestant"][~ours].unique(), timing.LINES, strict=False))
+    styles[OURS] = timing.OUR_LINE
+    for axes, shown in zip(panels, (table[~far], table[far | ours]), strict=True):
+        for name, rows in shown.sort_values("classes").groupby("contestant", sort=False):
+            axes.plot(rows["classes"], rows["ratio"], label=name, **styles[name])
+        axes.set(xscale="log", xlabel="classes")
+        axes.grid(which="major", alpha=0.3)
+    lines = {line.get_label(): line for axes in panels for line in axes.lines}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=4, fontsize=8)
+    panels[0].set_ylabel(f"{clock.removesuffix('_ms')} time of a step, ratio to {base}")
+    panels[1].set_yscale("log")
+    panels[1].yaxis.set_major_formatter("{x:,g}")
+    figure.suptitle(title, fontsize=9)
     return figure
 
 

@@ -528,23 +528,33 @@ def _label(name: str) -> str:
 
 
 def draw(epochs: pd.DataFrame, sizes: pd.DataFrame, title: str, clock: str) -> plt.Figure:
-    """Seconds of an epoch against depth, and of a step against the number of parameters."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    for name, rows in epochs.groupby("contestant", sort=False):
-        emphasis = {"linewidth": 2.5, "zorder": 3} if name == OURS else {"linewidth": 1.2}
-        dashed = name in {ONEDNN, MKL}
-        style = "--" if dashed else "-"
-        color = {ONEDNN: "0.2", MKL: "0.6"}.get(name)
-        left.plot(rows["depth"], rows[clock], f".{style}", color=color, label=name, **emphasis)
+    """Seconds of an epoch against depth, and of a step against the number of parameters.
+
+    On the left isoparam beside its floors and its variants, in the middle beside other ways.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 5), layout="constrained")
+    middle.sharey(left)
     kind = clock.removesuffix("_s")
-    left.set(yscale="log", xlabel="hidden layers", ylabel=f"seconds for an epoch ({kind} time)")
-    left.legend(fontsize=7, ncols=2)
-    for batch_size, rows in sizes.groupby("batch_size"):
+    for axes, others in ((left, False), (middle, True)):
+        axes.set_prop_cycle(timing.LINES)
+        for name, rows in epochs.groupby("contestant", sort=False):
+            if name == OURS or name.startswith(("isoparam", "floor")) != others:
+                style = timing.OUR_LINE if name == OURS else {}
+                axes.plot(rows["depth"], rows[clock], label=name, **style)
+        axes.set(yscale="log", xlabel="hidden layers")
+        axes.set_xticks(sorted(set(epochs["depth"])))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.legend(fontsize=8)
+    left.set(ylabel=f"seconds for an epoch ({kind} time)")
+    left.set_title("isoparam, its floors and variants", fontsize=9)
+    middle.set_title("isoparam and other ways", fontsize=9)
+    for batch_size, rows in sizes.sort_values("budget").groupby("batch_size"):
         if len(rows) > 1:
-            label = f"batch {batch_size}"
-            right.plot(rows["budget"], rows[f"{kind}_ms"], "o-", label=label, color="C0")
+            right.plot(rows["budget"], rows[f"{kind}_ms"], "o-", color="C0")
+            right.set_title(f"isoparam, batches of {batch_size}", fontsize=9)
     right.set(xscale="log", yscale="log", xlabel="parameters", ylabel="milliseconds for a step")
-    for axes in (left, right):
+    right.yaxis.set_major_formatter("{x:g}")
+    for axes in (left, middle, right):
         axes.grid(which="major", alpha=0.3)
     figure.suptitle(title, fontsize=9)
     return figure

@@ -13,6 +13,7 @@ from pipeline import files, parameters
 
 METRICS = Path("metrics")
 STUDIES = Path("studies")
+SECONDS = Path("benchmarks/results/instance.csv")
 BEST, BELOW = "may be the best", "significantly below the best"
 WEIGHTINGS = {
     "full": "full softmax",
@@ -197,15 +198,23 @@ def sampled() -> str:
 
 
 def instance() -> str:
-    """The table of the trainings on as many classes as images."""
+    """The table of the trainings on as many classes as images.
+
+    The benchmark timed some of them: a run of these epochs with this very loss is the same one.
+    """
     laws = {"uniform": "uniformly", "zipf": "by Zipf's law"}
+    timed = {}
+    if SECONDS.exists():
+        columns = ("epochs", "processor_s", "test_loss")
+        for run in files.read_csv(SECONDS, columns).itertuples():
+            timed[run.epochs, run.test_loss] = f"{run.processor_s:.0f}"
     return markdown(
-        "images drawn | training | K: | epochs: | learning rate: | top-1 on new views, %: | "
-        "full negative log-likelihood, nats:",
+        "images drawn | training | K: | epochs: | processor, s: | learning rate: | "
+        "top-1 on new views, %: | full negative log-likelihood, nats:",
         (
             f"{laws[m['images']]} | {WEIGHTINGS[m['weighting']]} | {m['samples'] or ''} | "
-            f"{m['epochs']} | {m['learning_rate']:g} | {percent(m['test_accuracy'], 1)} | "
-            f"{m['test_loss']:.2f}"
+            f"{m['epochs']} | {timed.get((m['epochs'], m['test_loss']), '')} | "
+            f"{m['learning_rate']:g} | {percent(m['test_accuracy'], 1)} | {m['test_loss']:.2f}"
             for m in files.read_json(METRICS / "instance.json").values()
         ),
     )

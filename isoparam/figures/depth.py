@@ -1,5 +1,6 @@
 """The study's figures: from tables to matplotlib figures; no file is read or written here."""
 
+import textwrap
 from collections.abc import Sized
 from io import BytesIO
 from typing import Any
@@ -33,6 +34,7 @@ STYLE: dict[Any, Any] = {
 CURVES_PER_ROW = 9
 # For figures of many panels: as wide as a page, so that letters are printed in their size.
 PAGE_INCHES = 7.2
+NOTE_LETTERS_PER_INCH = 14.5
 SMALL = STYLE | {"font.size": 8, "axes.titlesize": 9}
 
 
@@ -50,11 +52,13 @@ def check_rows(rows: Sized) -> None:
 
 
 def add_title(figure: Figure, title: str, note: str) -> None:
-    """A title whose second line, left free by the layout, is a note in small letters."""
-    figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=11, fontweight="bold")
+    """A title, and below it, in lines left free by the layout, a note in small letters."""
+    lines = textwrap.wrap(note, int(NOTE_LETTERS_PER_INCH * figure.get_figwidth()))
+    free = "\n" * len(lines)
+    figure.suptitle(f"{title}{free}", x=0.01, ha="left", fontsize=11, fontweight="bold")
     inches_from_top = 0.28
     y = 1 - inches_from_top / figure.get_figheight()
-    figure.text(0.01, y, note, va="top", fontsize=8, color=MUTED)
+    figure.text(0.01, y, "\n".join(lines), va="top", fontsize=8, color=MUTED)
 
 
 def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:

@@ -147,9 +147,9 @@ def calibration(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         add_title(
             figure,
             "How far the networks' confidence can be trusted",
-            f"test images in {table['bins'].iloc[0]} bins, those of {LEAST_PREDICTIONS} "
-            "predictions or more; area: their share; bar: the gap to perfect trust; "
-            f"ECE and NLL: {_over(summary['seeds'].iloc[0])}",
+            f"a point for each of {table['bins'].iloc[0]} bins that has {LEAST_PREDICTIONS} "
+            "predictions or more; area: its share of all predictions; bar: accuracy less "
+            f"confidence; ECE and NLL: {_over(summary['seeds'].iloc[0])}",
         )
         return figure
 

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import emulated, repro, timing, training
+from benchmarks import emulated, instance, repro, timing, training
 from benchmarks import sampled_softmax as benchmark
 from isoparam.network import mlp, products
 
@@ -139,6 +140,45 @@ def test_training_prints_tables_and_writes_them(run_benchmark, tmp_path):
     assert text in printed
     assert f"| {training.LOADER}, of 1/10 |" in text
     assert f"`python -m benchmarks.training {' '.join(small)}" in text
+
+
+def recorded(name):
+    return pd.read_csv(timing.RESULTS / f"{name}.csv")
+
+
+def test_lines_of_trainings_are_told_apart_and_run_to_the_right():
+    epochs = recorded("training")
+    figure = training.draw(epochs, recorded("training_sizes"), "title", "processor_s")
+    *by_depth, by_size = figure.axes
+    shown = []
+    for axes in by_depth:
+        looks = [(x.get_color(), x.get_linestyle()) for x in axes.lines]
+        assert len(set(looks)) == len(looks) <= 9
+        shown += [line.get_label() for line in axes.lines]
+    assert sorted(shown) == sorted([training.OURS, *set(epochs["contestant"])])
+    (line,) = by_size.lines
+    assert (np.diff(line.get_xdata()) > 0).all()
+
+
+def test_the_sampled_softmax_is_drawn_in_units_of_the_floor():
+    table = recorded("sampled_softmax")
+    figure = benchmark.draw(table, "title", "processor_ms")
+    near, far = ({x.get_label(): x.get_ydata() for x in axes.lines} for axes in figure.axes)
+    assert set(near) | set(far) == set(table["contestant"])
+    assert set(near) & set(far) == {benchmark.OURS}
+    for name, rows in table.groupby("contestant"):
+        ratios = (near | far)[name]
+        assert ratios == pytest.approx(rows["to_floor"].to_numpy(), rel=1e-3)
+        assert name == benchmark.OURS or (max(ratios) < 2) == (name in near)
+
+
+def test_top_1_is_drawn_against_the_recorded_seconds():
+    table, curves = recorded("instance"), pd.read_csv(ROOT / "plots/instance.csv")
+    lines = instance.draw(table, curves).axes[0].lines
+    for line, run in zip(lines, table.itertuples(), strict=True):
+        end = line.get_xdata()[-1], line.get_ydata()[-1]
+        assert end == pytest.approx((run.processor_s, 100 * run.test_accuracy))
+    assert [len(line.get_xdata()) for line in lines] == [3, 8, 1]
 
 
 def test_the_recorded_training_report_is_that_of_the_recorded_figures():

@@ -5,8 +5,16 @@ Warnings are errors here, so that every drawing is also a test that it draws wit
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from isoparam.figures.depth import depth_accuracy, learning_curves, learning_rates, png
+from isoparam.figures.depth import (
+    PAGE_INCHES,
+    add_title,
+    depth_accuracy,
+    learning_curves,
+    learning_rates,
+    png,
+)
 
 BUDGET = 814_090
 COLUMNS = (
@@ -229,6 +237,18 @@ def test_many_models_stand_in_rows_of_nine():
     assert len(shown) == 2 * 20
     assert [axes.get_title() for axes in shown if axes.get_title()] == list(curves)
     assert figure.get_figheight() > 3 * 3
+
+
+def test_a_long_note_stays_within_the_figure():
+    words = "a note of many words that no line of the figure can hold; " * 4
+    figure = Figure(figsize=(PAGE_INCHES, 3), layout="constrained")
+    axes = figure.subplots()
+    add_title(figure, "Title", words.strip())
+    figure.draw_without_rendering()
+    title, note = (text.get_window_extent() for text in (figure._suptitle, figure.texts[-1]))
+    assert figure.texts[-1].get_text().split() == words.split()
+    assert note.x1 < figure.bbox.x1
+    assert axes.get_window_extent().y1 < note.y0 < note.y1 < title.y1
 
 
 def test_an_interval_beyond_an_accuracy_of_1_is_drawn():
