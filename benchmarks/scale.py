@@ -153,7 +153,7 @@ def report(table: pd.DataFrame, conditions: str) -> str:
 
 
 def forecast(table: pd.DataFrame) -> list[str]:
-    """What so many models would cost, going on as from one size to the next; none if too few."""
+    """What so many models would cost, extrapolated from the sizes measured; none if too few."""
     seconds = {
         (stages, in_one, step): value
         for stages, in_one, step, value in table[
@@ -171,14 +171,14 @@ def forecast(table: pd.DataFrame) -> list[str]:
     studies = MANY // small[0]
     days, hours = task[small] * MANY / 86400, seconds[*small, HEAD] * studies / 3600
     lines = f"""\
-{MANY:,} models, going on as from one size to the next:
+Extrapolated to {MANY:,} models:
 
-- in one dvc.yaml, the head takes {together / 86400:,.0f} days: its seconds grow with the power
-  {growth:.1f} of the stages from {small[0]} to {large[0]}
-- in one project with {small[1]} in a file, each task reads what stages there are and what the
-  remote has: {one_of_many:,.0f} seconds, {one_of_many * MANY / 86400:,.0f} days for all tasks
-- in {studies:,} studies of {small[0]}, each with a remote of its own, tasks take {days:.1f} days
-  beside the training, and heads {hours:.1f} hours, all of which can go on side by side"""
+- **One dvc.yaml.** The head takes {together / 86400:,.0f} days: its time grows with the power
+  {growth:.1f} of the number of stages, from {small[0]} to {large[0]}.
+- **One project, {small[1]} stages in a file.** Each task reads every dvc.yaml and every record at
+  the remote: {one_of_many:,.0f} seconds, {one_of_many * MANY / 86400:,.0f} days for all tasks.
+- **{studies:,} studies of {small[0]}, each with its own remote.** Tasks take {days:.1f} days beside
+  the training and heads {hours:.1f} hours, all of which can run in parallel."""
     return lines.splitlines()
 
 
@@ -193,7 +193,7 @@ def main(
     sizes = [tuple(map(int, text.split("/"))) for text in size or []] or SIZES
     table = pd.concat([measure_all(*numbers) for numbers in sizes], ignore_index=True)
     conditions = (
-        f"Seconds of processors; {timing.processor_name()}; DVC {timing.version('dvc')}; load "
+        f"Processor seconds; {timing.processor_name()}; DVC {timing.version('dvc')}; load "
         f"average {before:.1f} before; `{timing.command('benchmarks.scale')}`"
     )
     timing.record(out, table, lambda recorded: report(recorded, conditions))

@@ -128,9 +128,9 @@ def diagnostics() -> str:
             f"{m.wrong_by_all_seeds} | {ratios} | {cosines}"
         )
     return markdown(
-        "hidden layers: | NLL, nats: | ECE, %: | confidence less accuracy, %: | "
-        "images that all seeds get wrong: | gradients, first by last layer: initial: | trained: | "
-        "cosine: initial: | trained:",
+        "hidden layers: | NLL, nats: | ECE, %: | confidence minus accuracy, %: | "
+        "errors common to all seeds: | gradient norm, first / last layer, initial: | trained: | "
+        "cosine, initial: | trained:",
         rows,
     )
 
@@ -208,7 +208,7 @@ def recorded(name: str) -> Callable[[], str]:
 
 FOUND = (
     "claim results differences assumptions best trend sampled instance regularised budgets "
-    "linear_answer hidden_answer depth_answer"
+    "linear_answer hidden_answer depth_answer chosen"
 ).split()
 # Each by the name of its function, and what benchmarks wrote by the name of its file.
 BLOCKS: dict[str, Callable[[], str]] = (

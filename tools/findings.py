@@ -307,6 +307,16 @@ def depth_answer() -> str:
     )
 
 
+def chosen() -> str:
+    """The model that validation chose, and how well it does, in a sentence."""
+    m = files.read_json(METRICS / "summary.json")
+    return (
+        f"{_hidden_layers([m['depth']])} of {m['width']} units, with {interval(m)} % test accuracy "
+        f"(mean and 95 % interval over {m['seeds']} seeds) and a negative log-likelihood of "
+        f"{m['test_loss']:.4f} nats."
+    )
+
+
 def chosen_model() -> str:
     """The name of the model that validation chose."""
     depth = files.read_json(METRICS / "summary.json")["depth"]
