@@ -2,16 +2,18 @@
 # itself up from Python, git and make.
 
 PYTHON ?= python3
-BIN := .venv/bin
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+export SHELL_PATH := $(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# What the shell sets for other Pythons stays out, PYTHONPATH and PYTHONHOME first of all.
+unexport $(filter PYTHON%,$(.VARIABLES))
 
-.PHONY: repro test test-all verify accept demo report docs lock
+.PHONY: repro test test-all verify accept demo report docs lock repository FORCE
 
 repro: .venv/ready
-	python -m tools mend
+	@python -m tools mend
 	dvc repro
 
-test: .venv/ready
+test: repository .venv/ready
 	ruff check .
 	ruff format --check .
 	mypy isoparam pipeline stages tools
@@ -21,16 +23,16 @@ test-all: test
 	pytest -m slow
 
 # Does this machine give what is recorded? One depth trained from nothing, in minutes.
-verify: .venv/ready
+verify: repository .venv/ready
 	python -m tools verify
 
 # Record a change of the code that changes no number: a proof of minutes instead of hours of runs.
-accept: .venv/ready
+accept: repository .venv/ready
 	python -m tools accept
 
 # The study on small digits that need no network, in the folder demo/.
-demo: .venv/ready
-	python -m tools demo
+demo: repository .venv/ready
+	@python -m tools demo
 
 # All results on one page that needs no network, report/index.html.
 report: .venv/ready
@@ -40,20 +42,22 @@ report: .venv/ready
 docs: .venv/ready
 	python -m tools docs
 
-# Compiled bytecode saves seconds at each stage. The pages of `dvc plots` then need no network. An
-# interrupted set-up leaves no `ready`.
-.venv/ready: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: isoparam needs Python 3.11 or later; name one as in 'make PYTHON=python3.12'" >&2; exit 1; }
-	@if command -v uv >/dev/null; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
-		uv pip sync --require-hashes --compile-bytecode --python $(BIN)/python requirements.lock; \
-	else \
-		$(PYTHON) -m venv .venv && \
-		$(BIN)/python -m pip install --require-hashes -r requirements.lock; \
-	fi
-	@$(BIN)/python -m tools plots-page
-	@touch $@
+# By the Python of the shell, not by that in .venv, which may be broken.
+define setup
+@PATH="$$SHELL_PATH"; command -v $(PYTHON) >/dev/null || \
+	{ echo "error: there is no $(PYTHON): name a Python as in 'make PYTHON=python3.12'" >&2; exit 1; }; \
+	exec $(PYTHON) -I tools/setup.py
+endef
+
+# Looks each time whether .venv is whole, and makes or mends it.
+.venv/ready: FORCE
+	$(setup) $(if $(filter file,$(origin PYTHON)),,--asked)
+
+# Who copies the project needs git, which a ZIP does not have: said before gigabytes are downloaded.
+repository: FORCE
+	$(setup) --repository
+
+FORCE:
 
 # Resolve the dependencies of pyproject.toml anew.
 lock:
