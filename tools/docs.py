@@ -135,20 +135,6 @@ def diagnostics() -> str:
     )
 
 
-def seconds() -> str:
-    """The table of processor seconds of trainings on as many classes as images."""
-    columns = ("run", "epochs", "processor_s", "test_loss", "test_accuracy")
-    return markdown(
-        "run | epochs: | processor, s: | top-1 on new views, %: | "
-        "full negative log-likelihood, nats:",
-        (
-            f"{m.run} | {m.epochs} | {m.processor_s:.0f} | {percent(m.test_accuracy, 1)} | "
-            f"{m.test_loss:.2f}"
-            for m in files.read_csv(RECORDS / "instance.csv", columns).itertuples()
-        ),
-    )
-
-
 def steps() -> str:
     """The table of milliseconds of a step of the sampled softmax and of its rivals."""
     columns = ("classes", "samples", "contestant", "processor_ms")
@@ -214,7 +200,7 @@ FOUND = (
 BLOCKS: dict[str, Callable[[], str]] = (
     {name: getattr(findings, name) for name in FOUND}
     | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
-    | {"bfloat16": bfloat16, "diagnostics": diagnostics, "seconds": seconds}
+    | {"bfloat16": bfloat16, "diagnostics": diagnostics}
     | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
     | {name: recorded(name) for name in RECORDED}
 )

@@ -41,6 +41,12 @@ def test_the_index_lists_every_page():
         assert path.name == "README.md" or f"]({path.name})" in index, path
 
 
+def test_the_pages_are_short():
+    assert len(README.read_text(encoding="utf-8").split()) <= 900
+    pages = (path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    assert sum(len(page.splitlines()) for page in pages) <= 1300
+
+
 def names_in(part):
     """The nodes on one side of an arrow, such as `a["label"] & b`."""
     return [re.sub(r"\[.*\]", "", name).strip() for name in part.split("&")]

@@ -69,7 +69,7 @@ def test_each_command_of_the_documents_is_understood(monkeypatch):
 def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
     study = digits
     identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    study.run("git", *identity, "tag", "--annotate", "chosen@v0.1.0", "--message", "chosen")
+    study.run("git", *identity, "tag", "--annotate", "chosen@v0.2.0", "--message", "chosen")
     # The examples, one after another in one folder.
     text = (ROOT / "docs/use.md").read_text(encoding="utf-8")
     quoted = text.replace("https://github.com/YOU/isoparam", shlex.quote(str(study.folder)))
