@@ -5,6 +5,7 @@ run-cache, from where the next `dvc repro` takes it.
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from zc.lockfile import LockError, LockFile
 DVC = Path(".dvc")
 LOCKS = (Path("dvc.lock"), Path("tuning/dvc.lock"))
 CONFLICT = "<<<<<<< "
+# Of DVC, which copies to such a name first; what it copies from is whole.
+TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp")
 
 
 def main() -> None:
@@ -35,6 +38,8 @@ def main() -> None:
                 return  # a DVC is at work: nothing of its is half-written for long
         mend_rwlock(DVC / "tmp/rwlock")
         mend_run_cache(DVC / "cache/runs")
+        for folder in ("data", "models", "metrics", "plots", ".dvc/cache/files"):
+            remove_temporary_files(Path(folder))
         for path in LOCKS:
             mend_lock(path)
 
@@ -69,6 +74,15 @@ def mend_run_cache(folder: Path) -> None:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
             say(f"removed {path}, empty: a killed DVC had begun to record a run there")
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what DVC was copying."""
+    left = [path for path in folder.rglob(".*.tmp") if TEMPORARY.fullmatch(path.name)]
+    for path in left:
+        path.unlink()
+    if left:
+        say(f"removed {left[0]}{f' and {len(left) - 1} more' if left[1:] else ''}, copies not done")
 
 
 def mend_lock(path: Path) -> None:
