@@ -23,7 +23,7 @@ from tools import environment
 
 RESULTS = Path(__file__).parent / "results"
 
-# Okabe and Ito's colours, told apart with any colour vision; lines differ in marker and dash too.
+# Okabe and Ito's colours suit any colour vision; lines differ in marker and dash too.
 LINES = cycler(color=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"] * 2)
 LINES += cycler(marker=list("sD^vPX") * 2) + cycler(linestyle=["-"] * 6 + ["--"] * 6)
 OUR_LINE = {"color": "#222222", "marker": "o", "linestyle": "-", "linewidth": 2.5, "zorder": 3}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from examples import debian
 from isoparam.sampled_softmax import SampledLinearCrossEntropyLoss, UnigramSampler
 
-CONTEXT = 8  # words that the next one is told from
+CONTEXT = 8  # words from which the next one is predicted
 LOSSES = ("sampled", "by hand", "adaptive", "full")
 
 

@@ -34,7 +34,7 @@ def run(main: Callable[..., None]) -> None:
 
 
 def run_application(app: typer.Typer) -> None:
-    """Run commands; what goes wrong becomes one sentence and exit code 1."""
+    """Run commands; an error becomes one sentence and exit code 1."""
     die_with_parent()
     try:
         app()

@@ -29,7 +29,7 @@ Rate = Annotated[float, Field(gt=0)]
 def _differ(values: list[Any]) -> list[Any]:
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
-        raise ValueError(f"each value may stand once, but {repeated[0]} is repeated")
+        raise ValueError(f"each value may occur once, but {repeated[0]} is repeated")
     return values
 
 
@@ -87,7 +87,7 @@ class Train(_Section):
     def _strict_is_for_float32_on_cpus(self) -> Self:
         if self.strict and (self.device != "cpu" or self.precision != "float32"):
             raise ValueError(
-                f"strict promises the same bits for device cpu and precision float32 only, "
+                f"strict guarantees the same bits for device cpu and precision float32 only, "
                 f"got {self.device} and {self.precision}"
             )
         return self

@@ -42,7 +42,7 @@ def run(name: str, jobs: Sequence["Job"], workers: int | None) -> list[list["Row
         The history of each job; of a trial that diverged, its epochs until then.
 
     Raises:
-        ValueError: if data is missing or damaged, or a job that is no trial diverges.
+        ValueError: if data is missing or damaged, or a job other than a trial diverges.
     """
     common = _digest_of_data_and_code(jobs[0].split)
     parts = [_Part(job, _checkpoint(name, job, common)) for job in jobs]

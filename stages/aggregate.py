@@ -13,7 +13,7 @@ from pipeline import commands, files, parameters
 METRICS = Path("metrics")
 TABLE = Path("plots/depth_accuracy.csv")
 
-# Columns of the table, and the metric that each one takes.
+# Each column of the table takes this metric.
 COLUMNS = {name: name for name in "depth width parameters deviation on_budget seeds".split()} | {
     "accuracy": "test_accuracy",
     "accuracy_sd": "test_sd",
@@ -22,7 +22,7 @@ COLUMNS = {name: name for name in "depth width parameters deviation on_budget se
     "validation_accuracy": "val_accuracy",
 }
 
-# Of the curves whose leading coefficient is the trend.
+# The trend is the leading coefficient of a curve of this degree.
 DEGREES: dict[str, Literal[1, 2]] = {"slope": 1, "curvature": 2}
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     )
     files.write_csv(TABLE, table)
     files.write_json(METRICS / "comparisons.json", comparisons)
-    # Chosen by validation: a maximum over test accuracies would flatter the best.
+    # Validation chooses: a maximum over test accuracies would be biased upwards.
     chosen = table.loc[table["validation_accuracy"].idxmax(), "model"]
     files.write_json(METRICS / "summary.json", metrics[chosen])
 
@@ -62,7 +62,7 @@ def compare(metrics: dict[str, dict[str, Any]], test_images: int) -> dict[str, A
         "may_be_best": [name for name, p in pooled.p_best.items() if p > LEVEL],
         **pooled._asdict(),
         "pairs": [pair._asdict() for pair in pooled.pairs],
-        # Of each pair by itself, over seeds that share the order of their images.
+        # These test each pair alone, over seeds that share the order of their images.
         "paired": [pair._asdict() for pair in compare_pairs(samples)],
         "trend": {
             name: trend(depths, list(samples.values()), degree)._asdict()

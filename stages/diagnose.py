@@ -1,7 +1,7 @@
 """Stage diagnose: what the trained networks do on the test set, and what their layers pass on.
 
-It reports and chooses nothing. One process for all models: to import torch takes longer than to
-look at one of them.
+It reports and chooses nothing. One process handles all models: importing torch takes longer than
+examining one.
 """
 
 from pathlib import Path
@@ -35,9 +35,9 @@ SPLIT = Path("data/split")
 MODELS = Path("models/depths")
 OUT = Path("plots/diagnostics")
 
-# As many as Guo et al. take.
+# The number that Guo et al. use.
 BINS = 15
-# The first training images, by which layers are compared.
+# Layers are compared on the first training images.
 PROBE_IMAGES = 500
 
 
@@ -118,7 +118,7 @@ def _calibrate(z: Tensor, labels: Tensor) -> tuple[pd.DataFrame, list[float]]:
 
 
 def _confuse(said: Tensor, labels: Tensor, seeds: int) -> pd.DataFrame:
-    """A row for each digit and a column for what it is taken for: images, the mean over seeds."""
+    """Images of each digit (rows) by predicted digit (columns), the mean over seeds."""
     means = confusion_matrix(said, labels).double() / seeds
     table = pd.DataFrame(means.tolist())
     table.insert(0, "label", range(len(table)))
@@ -126,7 +126,7 @@ def _confuse(said: Tensor, labels: Tensor, seeds: int) -> pd.DataFrame:
 
 
 def _look(state: str, layers: Layers, x: Tensor, labels: Tensor) -> pd.DataFrame:
-    """Of each layer the gradient's norm and the images' similarity: median and range over seeds."""
+    """The gradient's norm and the images' similarity at each layer: median and range over seeds."""
     columns: dict[str, object] = {"state": state, "layer": range(1, len(layers) + 1)}
     for name, values in {  # (R, number of layers) each
         "gradient_norm": gradient_norms(layers, x, labels).double(),
@@ -139,7 +139,7 @@ def _look(state: str, layers: Layers, x: Tensor, labels: Tensor) -> pd.DataFrame
 
 
 def _describe(test: Images, by_image: Tensor, chosen: Tensor) -> pd.DataFrame:
-    """What the networks say of the chosen images, and pixels, two hexadecimal digits each."""
+    """The predictions for the chosen images, and their pixels, two hexadecimal digits each."""
     labels, said = test.labels[chosen].long(), by_image[chosen]
     networks = said.sum(1)
     return pd.DataFrame(

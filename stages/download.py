@@ -204,7 +204,7 @@ def within_time_limit(work: Callable[[], bytes]) -> bytes:
 
 
 def fetch(file: File, source: str, received: Callable[[int], None]) -> bytes:
-    """The content of a file from one source; anything wrong with it is raised."""
+    """The content of a file from one source; raises what is wrong with it."""
     if not source.startswith(("http://", "https://")):
         return from_folder(file, Path(source), received)
     with (
@@ -251,7 +251,7 @@ def from_folder(file: File, folder: Path, received: Callable[[int], None]) -> by
 def read_content(
     file: File, stream: BinaryIO | gzip.GzipFile, received: Callable[[int], None]
 ) -> bytes:
-    """All that a stream gives, which is the file's content.
+    """The whole content of a stream, which must be that of the file.
 
     Raises:
         ValueError: if it is something else.
@@ -269,7 +269,7 @@ def read_content(
 
 
 class Limited:
-    """A file to read from that ends in an error at the time limit or after too many bytes."""
+    """A readable file that raises an error at the time limit or after too many bytes."""
 
     def __init__(self, read: Callable[[int], bytes], limit_bytes: int) -> None:
         """Read by calling `read` with a number of bytes, which may return fewer."""
@@ -280,7 +280,7 @@ class Limited:
     def read(self, count: int) -> bytes:
         """At most `count` bytes, none at the end."""
         if time.monotonic() > self._deadline:
-            raise TimeoutError  # to end the thread: nobody waits for it any more
+            raise TimeoutError  # ends the thread, for which nobody waits any more
         chunk = self._read(count)
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
@@ -290,7 +290,7 @@ class Limited:
 
 @contextmanager
 def answer(address: str) -> Iterator[Callable[[int], bytes]]:
-    """A function that reads on in a file as a server has it."""
+    """A function that reads the next bytes of a server's answer."""
     with requests.Session() as session:
         session.max_redirects = REDIRECT_LIMIT
         session.hooks["response"].append(drop_body_of_redirect)
@@ -343,7 +343,7 @@ def digits() -> dict[str, bytes]:
 def from_torchvision(dataset: str, folders: Sequence[str]) -> dict[str, bytes]:
     """The content of four files of the same names for a data set that torchvision knows.
 
-    torchvision holds what it downloads against its own MD5 sums, of the packed files.
+    torchvision verifies its downloads by its own MD5 sums, of the packed files.
 
     Args:
         dataset: kmnist, qmnist or emnist-letters.
@@ -383,7 +383,7 @@ def from_torchvision(dataset: str, folders: Sequence[str]) -> dict[str, bytes]:
     finally:
         socket.setdefaulttimeout(limit)
     for index in (0, 2):
-        if dataset == "qmnist":  # the other columns tell who wrote the digit
+        if dataset == "qmnist":  # the other columns identify the writer
             arrays[index + 1] = arrays[index + 1][:, 0]
         if dataset == "emnist-letters":  # lying on their side, and counted from 1
             arrays[index] = arrays[index].swapaxes(1, 2)

@@ -1,4 +1,4 @@
-"""Stage evaluate_sampled: what training on sampled classes came to, as tables and metrics."""
+"""Stage evaluate_sampled: results of training on sampled classes, as tables and metrics."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
 """Stage gradients: the homework's derived gradients against autograd and finite differences.
 
-All in float64 and on random cases. The tolerances are bounds, not guesses: see `_tolerances`.
+All cases are random and in float64. The tolerances are bounds, not guesses: see `_tolerances`.
 """
 
 from collections.abc import Callable

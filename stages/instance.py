@@ -165,7 +165,7 @@ def _train(job: Job, report: processes.Report) -> Sequence[tuple[int, float, flo
     except DivergenceError:
         if not job.held_out:
             raise
-        return [(job.recipe.epochs, nan, nan)]  # a rate that is too high is an answer too
+        return [(job.recipe.epochs, nan, nan)]  # a rate that is too high is a result too
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main() -> None:
     """Commands for people, beside the stages that `dvc repro` runs."""
 
 
-# Only the command that is asked for is imported: torch alone takes seconds.
+# Only the requested command is imported: torch alone takes seconds.
 for name in [name for name in sys.argv[1:2] if name in NAMES] or NAMES:
     app.command(name)(import_module(f"tools.{name.replace('-', '_')}").main)
 

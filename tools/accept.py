@@ -24,15 +24,15 @@ SEEDS = 2
 
 
 def main() -> None:
-    """Write today's code into dvc.lock and tuning/dvc.lock, if it is found to change no number."""
+    """Record the current code in dvc.lock and tuning/dvc.lock if it changes no number."""
     changes = json.loads(verify.dvc("status", "--json"))
     if not changes:
-        print("There is nothing to accept: dvc.lock names the code of today.")
+        print("There is nothing to accept: dvc.lock has the hashes of the current code.")
         return
     check_that_code_alone_changed(changes)
     record = guard.read_record()
     if reason := guard.not_comparable(record) or guard.figures_not_comparable(record):
-        raise ValueError(f"nothing can be accepted here, where the guard says nothing: {reason}")
+        raise ValueError(f"nothing can be accepted here, where the guard cannot compare: {reason}")
     with TemporaryDirectory(prefix="isoparam-") as temporary:
         old = clone_the_recorded_code(Path(temporary) / "recorded")
         guard.main(record=False)
@@ -41,7 +41,8 @@ def main() -> None:
         after = train(Path(temporary) / "after", verify.ROOT, anew=anew)
     if differing := [path for path in before | after if before.get(path) != after.get(path)]:
         raise ValueError(
-            f"other bytes than by the recorded code: {', '.join(differing)}: run `make`"
+            f"the current code gives other bytes than the recorded code: {', '.join(differing)}: "
+            "run `make`"
         )
     print(f"trainings: identical: {', '.join(before)}")
     verify.dvc("commit", "--force")
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def check_that_code_alone_changed(changes: dict[str, Any]) -> None:
-    """All results must be at hand, with the recorded bytes, and no parameter another.
+    """Check that all results have the recorded bytes and that no parameter changed.
 
     Args:
         changes: what `dvc status --json` says.
@@ -66,7 +67,7 @@ def check_that_code_alone_changed(changes: dict[str, Any]) -> None:
     for path, state in changed:
         if isinstance(state, dict) or not path.startswith(CODE):
             text = f"{path}: {', '.join(state)}" if isinstance(state, dict) else path
-            raise ValueError(f"{text} changed, and that is more than code: run `make`")
+            raise ValueError(f"{text} changed, which is not code: run `make`")
 
 
 def _of_kind(changes: dict[str, Any], kind: str) -> list[tuple[str, Any]]:

@@ -14,7 +14,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pandas", "safetensors", "scikit-learn", 
 
 
 def environment() -> dict[str, Any]:
-    """What the bits of a run may depend on, of this machine."""
+    """The properties of this machine on which the bits of a run may depend."""
     import torch
 
     return {
@@ -34,7 +34,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor() -> dict[str, Any]:
-    """Vendor, model and instruction sets; what Linux does not tell is None."""
+    """Vendor, model and instruction sets; None where Linux does not report them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:
@@ -51,7 +51,7 @@ def processor() -> dict[str, Any]:
 
 
 def differences(recorded: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """In what this machine differs from that of the record, as far as bits may depend on it."""
+    """The differences from the recorded machine on which bits may depend."""
     packages = ("torch", "numpy", "scipy", "pandas", "safetensors")
     pairs = {p: (here["packages"].get(p), recorded["packages"].get(p)) for p in packages}
     for key in ("machine", "vendor", "processor", "instructions of torch", "oneDNN", "MKL"):

@@ -7,7 +7,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from isoparam.figures.depth import STYLE, add_title, check_rows
 
-# From light to dark, told apart in grey and with any colour vision; markers differ too.
+# From light to dark, distinguishable in grey and with any colour vision; markers differ too.
 _COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#332288", "#222222")
 _MARKERS = "osD^vPX"
 

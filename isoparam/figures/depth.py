@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 INK, MUTED = "#222222", "#777777"
 ON_BUDGET, OFF_BUDGET = "#0b5cad", "#c2571a"
 
-# One image in 100,000.
+# This error rate is one image in 100,000.
 LEAST_ERROR_PERCENT = 1e-3
 
 STYLE: dict[Any, Any] = {
@@ -149,7 +149,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
             )
         axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8.5, color=MUTED)
         if len(hidden):
-            # Below the axes, where it hides no interval.
+            # It stands below the axes, where it hides no interval.
             axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.17), fontsize=8.5)
         return figure
 

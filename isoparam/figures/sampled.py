@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from isoparam.figures.depth import MUTED, STYLE, check_rows
 
-# Okabe and Ito's colours, told apart with any colour vision; lines differ in marker and dash too.
+# Okabe and Ito's colours suit any colour vision; lines differ in marker and dash too.
 FULL, IMPORTANCE, STATED, NONE = "#222222", "#0072b2", "#d55e00", "#cc79a7"
 _COLOURS = {"full": FULL, "importance": IMPORTANCE, "stated": STATED, "none": NONE}
 _MARKERS = {"full": "s", "importance": "o", "stated": "D", "none": "^"}

@@ -1,6 +1,6 @@
 """Tensors and images as safetensors files; nothing is ever unpickled.
 
-Each file has a digest of its content, so that not one flipped bit of it is taken for data.
+Each file has a digest of its content, which reveals every flipped bit.
 """
 
 import json
@@ -19,7 +19,7 @@ from isoparam.images.mnist import Images, Statistic, normalise, pixel_statistics
 # One key for all metadata: safetensors writes several keys in an order that varies.
 _METADATA_KEY = "isoparam"
 
-# DVC hands out what is in its cache without a look at it, unless the file may be written to.
+# DVC trusts the files in its cache without checking them, unless they are writable.
 _WAY_OUT = "delete it, run `chmod -R u+w .dvc/cache` (so that DVC checks its cache) and `dvc repro`"
 
 
@@ -32,7 +32,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
         metadata: what JSON can hold.
     """
     text = json.dumps(metadata | {"digest": _digest(tensors, metadata)}, sort_keys=True)
-    # Not by safetensors' save_file, to which a full disk is no OSError.
+    # safetensors' save_file raises no OSError on a full disk.
     path.write_bytes(save(tensors, {_METADATA_KEY: text}))
 
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# The homework's seed.
+# The seed of the homework's split.
 SPLIT_SEED = 0
 
-# Of all pixels, or of each feature.
+# A statistic of all pixels, or of each feature.
 Statistic = float | list[float]
 
 
@@ -147,7 +147,7 @@ def pixel_statistics(images: Tensor) -> tuple[Statistic, Statistic]:
     values = torch.arange(256)
     total = int(counts.sum())
     if not total:
-        raise ValueError("there is no image to tell the pixels' mean from")
+        raise ValueError("the training set has no image, so its pixels have no mean")
     mean = int((counts * values).sum()) / total
     variance = int((counts * values * values).sum()) / total - mean * mean
     if variance <= 0:

@@ -1,4 +1,4 @@
-"""One's own data: an .npz of arrays, or a folder of pictures with a folder for each class."""
+"""Own data: an .npz of arrays, or a folder of pictures with a folder for each class."""
 
 import zipfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the bits of a result depend on beside code and inputs: instruction sets and threads."""
+"""What the bits of a result depend on besides code and inputs: instruction sets and threads."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ STRICT = {
 
 
 def use_instructions(*, strict: bool) -> None:
-    """For strict, start this command anew with instructions that give the same bits everywhere.
+    """In strict mode, restart this command with instructions that give the same bits everywhere.
 
     torch reads them when it is imported, which may have happened.
     """
@@ -21,7 +21,7 @@ def use_instructions(*, strict: bool) -> None:
 
 
 def use_one_thread() -> None:
-    """Let torch work in one thread, so that results do not depend on the number of cores."""
+    """Restrict torch to one thread, so that results do not depend on the number of cores."""
     import torch  # noqa: PLC0415 (use_instructions must come before torch is loaded)
 
     torch.set_num_threads(1)

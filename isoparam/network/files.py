@@ -10,7 +10,7 @@ import torch
 from isoparam.images.files import load_tensors, save_tensors
 from isoparam.network.mlp import Layers
 
-# What the metadata of a perceptron hold.
+# The keys in the metadata of a perceptron.
 METADATA = {"seed", "sizes", "mean", "deviation"}
 
 
@@ -79,7 +79,7 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
 def load_replicas(
     folder: Path, seeds: Sequence[int], sizes: list[int]
 ) -> tuple[Layers, tuple[float, float]]:
-    """Read the replicas of all seeds, side by side.
+    """Read the replicas of all seeds as one batch.
 
     Args:
         folder: of files seed-0.safetensors and so on, of `save_perceptron`.
@@ -88,7 +88,7 @@ def load_replicas(
 
     Returns:
         Weights (R, fan-in, fan-out) and biases (R, 1, fan-out), and mean and deviation of the
-        pixels that they know, those of the training set.
+        training set's pixels.
 
     Raises:
         ValueError: as `load_perceptron`.

@@ -26,11 +26,11 @@ def train(
         report: called after each epoch with a text to show.
 
     Returns:
-        The history if the training is done, also of a trial that diverged until then; otherwise
+        The history if the training is done, or of a trial until it diverged; otherwise
         its state.
 
     Raises:
-        ValueError: if data is missing or damaged, or a job that is no trial diverges.
+        ValueError: if data is missing or damaged, or a job other than a trial diverges.
     """
     use_one_thread()
     if job.device == "cuda" and not torch.cuda.is_available():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 def _private(name: str) -> Callable[..., Any] | None:
-    """A function of torch that it does not promise; None, with a warning, where it is missing."""
+    """A private function of torch; None, with a warning, where it is missing."""
     try:
         function: Callable[..., Any] = attrgetter(name)(torch)
     except AttributeError:
@@ -31,7 +31,7 @@ def _private(name: str) -> Callable[..., Any] | None:
 
 
 def _multiplied(by: Callable[..., Any]) -> list[torch.dtype]:
-    """The dtypes that oneDNN multiplies on this processor; bfloat16 needs AVX-512 or the like."""
+    """The dtypes that oneDNN multiplies on this processor; bfloat16 needs AVX-512 or similar."""
     found: list[torch.dtype] = []
     for dtype in (torch.float32, torch.bfloat16):
         one = torch.ones(1, 1, dtype=dtype)
@@ -43,7 +43,7 @@ def _multiplied(by: Callable[..., Any]) -> list[torch.dtype]:
 
 _linear = (
     _private("ops.mkldnn._linear_pointwise.default")
-    # Elsewhere it is not there, or no faster than torch.mm.
+    # On other machines it is missing, or no faster than torch.mm.
     if torch.backends.mkldnn.is_available() and platform.machine() in {"x86_64", "AMD64"}
     else None
 )

@@ -6,7 +6,7 @@ import torch
 
 
 class Stream(IntEnum):
-    """What a stream is used for, so that no use of one disturbs another."""
+    """The uses of random numbers: each has its own stream, so that none disturbs another."""
 
     ORDER = 0
     WEIGHTS = 1
@@ -19,8 +19,8 @@ class Stream(IntEnum):
 def stream_of(seed: int, stream: Stream) -> torch.Generator:
     """A random generator of its own for each seed and each use.
 
-    A CPU generator reads only the low 32 bits of its seed, so the number of the stream can not
-    stand in the upper ones: it chooses among numbers drawn from the seed.
+    A CPU generator reads only the low 32 bits of its seed, so the stream's number cannot use
+    the upper ones: it selects one of several numbers drawn from the seed.
 
     Args:
         seed: in [0, 2^32).

@@ -11,7 +11,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps of a training, whatever it trains.
+    """The schedule of any training.
 
     Attributes:
         epochs: passes over the images, 1 or more.
@@ -28,14 +28,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Recipe(Schedule):
-    """One training of one perceptron, whatever its seed.
+    """One training of a perceptron, for any seed.
 
     Attributes:
         sizes: sizes of all layers, input and output included.
         momentum: in [0, 1).
         weight_decay: factor lambda of the weights that the gradient gets in addition, 0 or more.
         adversarial: norm of the shift that makes each input harder, 0 for none.
-        precision: dtype of the matrix products' operands; they add up in float32 anyway.
+        precision: dtype of the matrix products' operands; sums are in float32.
     """
 
     sizes: tuple[int, ...]
@@ -54,8 +54,7 @@ class Job:
         recipe: how to train.
         seeds: the replicas to train as one batch.
         device: where to train them.
-        folder: where to write the weights; None for a trial, whose weights nobody needs and which
-            may diverge.
+        folder: where to write the weights; None for a trial, which writes none and may diverge.
     """
 
     split: Path

@@ -97,7 +97,7 @@ class Replicas:
         return loss.mean(1)
 
     def refresh(self) -> None:
-        """Make the operands of the products anew, after `flat` has changed."""
+        """Recompute the operands of the products after a change of `flat`."""
         if self._operands is not self.flat:
             self._operands.copy_(self.flat)
 
@@ -112,7 +112,7 @@ class Replicas:
 
 
 def _tensors(layers: Layers) -> list[Tensor]:
-    """Each replica's weights and biases by themselves, contiguous."""
+    """The weights and biases of each replica alone, contiguous."""
     return [
         tensor
         for weight, bias in layers

@@ -19,13 +19,13 @@ class DivergenceError(ValueError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of training came to, for each of the R replicas.
+    """The results of one epoch, for each of the R replicas.
 
     Attributes:
         epoch: number of the epoch, from 1.
         train_loss: (R,) mean loss of the epoch's batches, each before its update, in nats.
         validation_loss: (R,) mean loss after the epoch, in nats.
-        validation_accuracy: (R,) share of validation images classified rightly, in [0, 1].
+        validation_accuracy: (R,) share of validation images classified correctly, in [0, 1].
     """
 
     epoch: int
@@ -225,7 +225,7 @@ def evaluate(layers: Layers, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
         labels: (N,), int64, each in [0, C).
 
     Returns:
-        Mean loss in nats and share of images classified rightly, in [0, 1]: (R,) each, float64.
+        Mean loss in nats and share of images classified correctly, in [0, 1]: (R,) each, float64.
 
     Raises:
         ValueError: if a label is out of range.

@@ -1,1 +1,1 @@
-"""What the trained networks come to: statistics, comparisons, diagnostics."""
+"""Results of the trained networks: statistics, comparisons, diagnostics."""

@@ -1,4 +1,4 @@
-"""Which differences between models are more than the luck of their seeds.
+"""Which differences between models exceed those between seeds.
 
 All tests ask what other initial weights and orders of the images would change, on the same
 training, validation and test images.
@@ -15,7 +15,7 @@ from scipy.stats import bartlett, dunnett, studentized_range
 
 from isoparam.results.statistics import estimate
 
-# Of each family of tests, the chance of a false alarm.
+# The chance of a false alarm in each family of tests.
 LEVEL = 0.05
 
 # Accuracies on N images differ by 1/N or not at all: what is below this is rounding.
@@ -69,8 +69,8 @@ def t_test(values: Sequence[float]) -> TTest:
         values: one for each seed, 1 or more.
 
     Returns:
-        The mean, its interval and the p-value. One value tells nothing of the spread of others,
-        and values that are all equal hide it in their last digit: then no test is possible.
+        The mean, its interval and the p-value. No test is possible with one value, or with values
+        that are equal up to rounding.
 
     Raises:
         ValueError: if there is no value.
@@ -174,15 +174,15 @@ class Pooled(NamedTuple):
 def compare_pooled(samples: Mapping[str, Sequence[float]]) -> Pooled:
     """Compare all models by one standard deviation: all pairs, and each with the best.
 
-    Tukey's test corrects each pair for their number. Hsu's comparison with the best holds each
-    model against all others at once; the models with p_best > 5 % are a 95 % confidence set of the
-    best, which leaves out the truly best one in at most 5 % of all studies.
+    Tukey's test corrects each pair for their number. Hsu's comparison with the best tests
+    each model against all others at once; the models with p_best > 5 % are a 95 % confidence set of
+    the best, which excludes the truly best one in at most 5 % of all studies.
 
     Args:
         samples: the accuracies of each model, one for each seed.
 
     Returns:
-        The comparison. It takes seeds of different models for independent.
+        The comparison. It assumes that the seeds of different models are independent.
 
     Raises:
         ValueError: if the models do not have equally many accuracies, or have none.
@@ -225,7 +225,7 @@ def compare_pooled(samples: Mapping[str, Sequence[float]]) -> Pooled:
 def _p_best(name: str, samples: Mapping[str, Sequence[float]]) -> float:
     """The least p-value of one-sided Dunnett tests of the others against this model."""
     others = [values for other, values in samples.items() if other != name]
-    # The integral is by random points, the same each time.
+    # The integral uses random points, the same each time.
     found = dunnett(*others, control=samples[name], alternative="greater", rng=0)
     return float(found.pvalue.min())
 
@@ -276,7 +276,7 @@ def trend(
         )
     x: Sequence[float] = depths
     if degree == 2:
-        # The coefficient of the square is the slope on what a line leaves of the square.
+        # The coefficient of the square is the slope on the square's residual after a linear fit.
         squares = [depth * depth for depth in depths]
         slope, intercept = linear_regression(depths, squares)
         x = [

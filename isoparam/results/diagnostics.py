@@ -95,10 +95,10 @@ def expected_calibration_error(bins: Calibration) -> float:
 
 
 def votes(predicted: Tensor, classes: int) -> Tensor:
-    """How many of R networks say each class of each image.
+    """How many of R networks predict each class for each image.
 
     Args:
-        predicted: (R, N), int64, the class that each network says, in [0, C).
+        predicted: (R, N), int64, the class that each network predicts, in [0, C).
         classes: C.
 
     Returns:
@@ -120,7 +120,7 @@ def votes(predicted: Tensor, classes: int) -> Tensor:
 
 
 def confusion_matrix(by_image: Tensor, labels: Tensor) -> Tensor:
-    """How often images of each class are taken for each class, over all networks that voted.
+    """The confusion matrix, summed over all networks that voted.
 
     Args:
         by_image: (N, C), as of `votes`.
@@ -144,7 +144,7 @@ def confusion_matrix(by_image: Tensor, labels: Tensor) -> Tensor:
 
 
 def hardest(by_image: Tensor, labels: Tensor) -> Tensor:
-    """The images that the most networks get wrong: where there are such, all networks.
+    """The images that the most networks get wrong: those that all get wrong, if there are any.
 
     Args:
         by_image: (N, C), as of `votes`, N of at least 1.
@@ -167,7 +167,7 @@ def hardest(by_image: Tensor, labels: Tensor) -> Tensor:
 
 
 def gradient_norms(layers: Layers, x: Tensor, labels: Tensor) -> Tensor:
-    """Frobenius norm of the gradient of the mean loss by each layer's weight, |dl/dW_l|.
+    """Frobenius norm of the mean loss's gradient for each layer's weight, |dl/dW_l|.
 
     Args:
         layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).

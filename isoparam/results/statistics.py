@@ -32,7 +32,7 @@ def estimate(values: Sequence[float]) -> Estimate:
         values: one for each seed, 1 or more.
 
     Returns:
-        The estimate; from a single value no deviation and no interval can be told.
+        The estimate; a single value has no deviation and no interval.
 
     Raises:
         ValueError: if there is no value.
@@ -87,7 +87,7 @@ class Share(NamedTuple):
     """A share of independent trials with its 95 % interval.
 
     Attributes:
-        share: what was seen.
+        share: the observed share.
         standard_error: sqrt(share (1 - share) / trials).
         lo: lower end of the interval.
         hi: upper end of the interval.
@@ -104,9 +104,9 @@ def share_of_trials(share: float, trials: int) -> Share:
 
     (share + z^2 / 2N +- z sqrt(share (1 - share) / N + z^2 / 4N^2)) / (1 + z^2 / N), z = 1.96
 
-    For the accuracy of a network on N test images this is what the choice of the images does to
-    it. For the mean accuracy of several networks it is an upper bound: as many answers to an image
-    vary no more than one does.
+    For the accuracy of a network on N test images this is the uncertainty due to the choice of the
+    images. For the mean accuracy of several networks it is an upper bound: the mean of several
+    answers to an image varies no more than one answer.
 
     Args:
         share: in [0, 1]; times `trials` it need not be whole.

@@ -101,7 +101,7 @@ def check_positives(positives: Tensor | None, target: Tensor) -> None:
 
 
 def check_sparse(**tensors: Tensor | None) -> None:
-    """Raise a ValueError if a tensor can not take a sparse gradient."""
+    """Raise a ValueError if a tensor cannot take a sparse gradient."""
     for name, tensor in tensors.items():
         if tensor is not None and tensor.grad_fn is not None and torch.is_grad_enabled():
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Which backward pass runs, -1 if none. PyTorch does not promise it; without it nothing is refused.
+# Which backward pass runs, -1 if none. It is private to PyTorch; without it nothing is rejected.
 _backward_pass = getattr(torch._C, "_current_graph_task_id", lambda: -1)  # noqa: SLF001
 
 
@@ -72,7 +72,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def check_num_samples(self, num_samples: int | None) -> None:
-        """Raise a ValueError if so many samples can not be drawn."""
+        """Raise a ValueError if so many samples cannot be drawn."""
 
     @abstractmethod
     def sample(
@@ -188,7 +188,7 @@ class LawSampler(Sampler):
         return Samples(ids[0], log_probs[0], counts[0], target_counts, once)
 
     def check_num_samples(self, num_samples: int | None) -> None:
-        """Raise a ValueError if so many samples can not be drawn."""
+        """Raise a ValueError if so many samples cannot be drawn."""
         check_count("num_samples", num_samples)
         if not self.replacement and (num_samples or 0) > self.num_classes:
             raise ValueError(

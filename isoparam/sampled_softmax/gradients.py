@@ -14,7 +14,7 @@ from isoparam.network.products import product
 
 
 def keep_freed_blocks() -> None:
-    """Have the C library keep the memory of a step for the next one, for a process of its own.
+    """Make the C library keep the memory of a step for the next one, in a process of its own.
 
     A step takes and frees blocks of megabytes. glibc hands free memory back to the kernel beyond
     twice the largest block that was ever freed, which then clears each page anew for the next
@@ -100,7 +100,7 @@ class SampledCrossEntropy(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "the sampled softmax has no second derivative; for create_graph=True put its "
-                "transforms log_weights, mask_accidental_hits and sampled_cross_entropy in a row"
+                "transforms log_weights, mask_accidental_hits and sampled_cross_entropy in sequence"
             )
         with torch.autocast(grad_loss.device.type, enabled=False):
             return *_gradients(ctx, grad_loss), *[None] * 8
@@ -150,7 +150,7 @@ def _multiply(a: Tensor, b: Tensor, offset: Tensor | None = None) -> Tensor:
 
 def _mask(s: Tensor, ids: Tensor, masked: Tensor, value: float) -> None:
     """Put a value into s (B, K) wherever a sample is one of the classes (B, P) of its example."""
-    if ids.dim() > 1 or ids.is_cuda:  # a GPU would have to wait for the number of hits
+    if ids.dim() > 1 or ids.is_cuda:  # on a GPU this would wait for the number of hits
         for column in masked.unbind(1):
             s.masked_fill_(ids == column[:, None], value)
         return

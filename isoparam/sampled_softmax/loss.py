@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 
 def never_compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Have torch.compile call a function as it is; with fullgraph=True it says why it can not."""
+    """Make torch.compile call a function as it is; with fullgraph=True it reports why it cannot."""
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -140,7 +140,7 @@ def sampled_linear_cross_entropy(
     if validate:
         check_classes("target", target, len(linear_weight), valid)
         check_classes("samples.ids", samples.ids, len(linear_weight))
-    # A GPU would have to wait for the answer.
+    # On a GPU this would wait for the device.
     some_ignored = target.is_cuda or not bool(valid.all())
     if some_ignored:
         # An ignored example borrows a sampled row, so that its zero gradient touches no other row,

@@ -34,7 +34,7 @@ class SampledLinearCrossEntropyLoss(nn.Module):
         in_features: Size d of each input.
         num_classes: Number of classes C.
         num_samples: Number of sampled classes K; None for `InBatchSampler`.
-        sampler: Where they come from; uniform with replacement if None.
+        sampler: The source of the samples; uniform with replacement if None.
         per_example: Whether each example has its own samples or the batch shares them. Shared
             samples are matrix products, and much faster.
         weighting: See `log_weights`.

@@ -29,7 +29,7 @@ SUM_TOLERANCE = 1e-6
 # A sampler that counts makes its table anew once there are so many more counts, in their share.
 GROWTH = 0.1
 
-# One number for each class.
+# A sampler's table has one number for each class.
 Vector: TypeAlias = "Tensor | Sequence[float] | np.ndarray[Any, Any]"
 
 
@@ -107,7 +107,7 @@ class CategoricalSampler(LawSampler):
     The table follows the device of the targets.
 
     Args:
-        probs: The probabilities q_j, shape (C,), each positive: a class that can not be drawn
+        probs: The probabilities q_j, shape (C,), each positive: a class that cannot be drawn
             would be missing from the estimate of the denominator. A tensor, list or NumPy array.
         replacement: Whether a class can be drawn more than once.
         merge_repeats: Whether a shared draw holds each class once, see `Sampler`.
@@ -389,7 +389,7 @@ class MixedSampler(Sampler):
         self.samplers = first, second
 
     def check_num_samples(self, num_samples: int | None) -> None:
-        """Raise a ValueError if one of the two that draw can not draw so many."""
+        """Raise a ValueError if one of the two that draw cannot draw so many."""
         for sampler in self.samplers:
             if isinstance(sampler, LawSampler):
                 sampler.check_num_samples(num_samples)

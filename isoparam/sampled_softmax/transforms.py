@@ -1,4 +1,4 @@
-"""The sampled softmax as a row of small transforms: a correction, a mask, a loss.
+"""The sampled softmax as a sequence of small transforms: a correction, a mask, a loss.
 
 For logits that come from elsewhere, such as two towers' products. Composed, they are also what the
 fast function in `isoparam.sampled_softmax.loss` is tested against.
@@ -67,7 +67,7 @@ def log_weights(samples: Samples, weighting: Weighting = "importance") -> tuple[
 
 
 def mask_accidental_hits(logits: Tensor, ids: Tensor, target: Tensor) -> Tensor:
-    """Take every sample that is one of the example's own classes out of the denominator.
+    """Remove every sample that is one of the example's own classes from the denominator.
 
         s_bk = -inf where ids_k = target_b, repeats included
 

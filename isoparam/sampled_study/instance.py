@@ -57,7 +57,7 @@ def encoder(inputs: int, hidden: int, features: int, generator: torch.Generator)
         inputs: pixels D of a view.
         hidden: units of the hidden layer.
         features: units of the output.
-        generator: where the initial weights come from.
+        generator: the source of the initial weights.
 
     Returns:
         The network, (B, D) to (B, features), its weights as `torch.nn.Linear` draws them.
@@ -131,7 +131,7 @@ def train_instances(
     seed: int,
     on_epoch: Callable[[str], None] = lambda _: None,
 ) -> list[Evaluation]:
-    """Train encoder and classes to tell each image from all others.
+    """Train encoder and classes to distinguish each image from all others.
 
     The encoder learns by stochastic gradient descent with momentum, the classes without: then a
     step touches the sampled rows only. Samples are shared by the batch, drawn with replacement,
@@ -204,14 +204,14 @@ def train_instances(
 
 
 def _full_step(x: Tensor, weight: Tensor, target: Tensor, rate: float) -> Tensor:
-    """One step of the classes under the full softmax; the gradient of the mean loss by x.
+    """One step of the classes under the full softmax; also the gradient of the mean loss, dl/dx.
 
-    In place: with C = 50,000 what costs is memory as much as products.
+    It works in place: with C = 50,000, memory traffic costs as much as the products.
     """
     logits = product(x[None], weight.T[None])[0]  # (B, C)
     delta = less_one_hot(torch.softmax(logits, 1, out=logits), target)
     gradient = product(delta[None], weight[None])[0] / len(x)  # (B, features)
-    # So rather than delta^T x, since a left factor that is not contiguous is copied first.
+    # Not as delta^T x: a left factor that is not contiguous would be copied first.
     weight.add_(product(x.T[None], delta[None])[0].T, alpha=-rate / len(x))
     return gradient
 

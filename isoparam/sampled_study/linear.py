@@ -22,7 +22,7 @@ from isoparam.sampled_study.recipes import LinearRecipe
 
 
 class Evaluation(NamedTuple):
-    """What a training came to after an epoch, under the full softmax.
+    """Loss and accuracy after an epoch, under the full softmax.
 
     Attributes:
         epoch: number of the epoch, from 1.
@@ -43,7 +43,7 @@ def other_classes(
     With K = C - 1 they are all the others, and the importance weights are 1.
 
     The draws are written as weights on all classes, 0 for those not drawn: with few classes one
-    matrix product is cheaper than to gather rows for each example.
+    matrix product is cheaper than gathering rows for each example.
 
     Args:
         num_samples: K, in [1, C - 1].
@@ -56,7 +56,7 @@ def other_classes(
         infinity for what is not drawn, and q_j C / K with q_j = 1 / (C - 1), 0 for what is not
         drawn, (B, C). So the importance weights are (C - 1) / K and the stated ones q_j / K: the
         loss divides the latter by the number of ids, which is C here. The other weightings of
-        the loss read neither, and do not fit.
+        the loss do not support this draw.
 
     Raises:
         ValueError: if K or a target is out of range, or `target` is not a vector of int64.

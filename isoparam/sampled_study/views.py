@@ -56,7 +56,7 @@ class Views:
 
         Args:
             ids: (B,), int64, each in [0, N).
-            generator: where shifts and noise come from.
+            generator: the source of shifts and noise.
 
         Returns:
             (B, D), float32.

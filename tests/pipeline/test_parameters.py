@@ -181,7 +181,7 @@ def test_values_at_the_edge_of_what_is_allowed_are_taken(path, value):
 def test_strict_is_refused_where_it_cannot_be_kept(device, precision):
     document = changed(("train", "strict"), True)
     document["train"] |= {"device": device, "precision": precision}
-    message = f"^train: strict promises the same bits .* got {device} and {precision}$"
+    message = f"^train: strict guarantees the same bits .* got {device} and {precision}$"
     with pytest.raises(ValueError, match=message):
         validate(document)
 
@@ -244,15 +244,15 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("tuning", "hidden", 0))
         (("tuning", "hidden", 0), 0.0, "greater than 0, got 0.0"),
         (("tuning", "linear", 0), -0.1, "greater than 0, got -0.1"),
         (("tuning", "hidden"), [], "at least 1 item"),
-        (("tuning", "hidden"), [0.1, 0.2, 0.1], "each value may stand once, but 0.1 is repeated"),
-        (("tuning", "seeds"), [7, 7], "each value may stand once, but 7 is repeated"),
+        (("tuning", "hidden"), [0.1, 0.2, 0.1], "each value may occur once, but 0.1 is repeated"),
+        (("tuning", "seeds"), [7, 7], "each value may occur once, but 7 is repeated"),
         (("train", "warmup"), 1.0, "less than 1, got 1.0"),
         (("train", "momentum"), 1, "less than 1, got 1"),
         *((("train", key), -0.1, "greater than or equal to 0, got -0.1") for key in TRAIN_NUMBERS),
         (("seeds", 1), -1, "greater than or equal to 0, got -1"),
         (("seeds", 1), 2**32, "less than 4294967296, got 4294967296"),
         (("seeds",), [], "at least 1 item"),
-        (("seeds",), [3, 1, 3], "each value may stand once, but 3 is repeated"),
+        (("seeds",), [3, 1, 3], "each value may occur once, but 3 is repeated"),
         (("seeds",), 0, "list, got 0"),
         (("models",), {}, "at least 1 item"),
         # The budget.

@@ -82,7 +82,7 @@ def test_code_that_changes_no_number_is_recorded(docstring, capsys):
 
 def test_code_that_changes_a_number_is_refused(study):
     edit(study, "isoparam/network/replicas.py", "momentum=self", "momentum=1e-7 + self")
-    refused(study, "other bytes than by the recorded code: models/depths/L1, ")
+    refused(study, "the current code gives other bytes than the recorded code: models/depths/L1, ")
 
 
 def test_what_the_guard_refuses_is_refused(docstring, monkeypatch):
@@ -126,9 +126,9 @@ def change_command(study):
         (break_metrics, "metrics/depths/L2.json is modified, and accepting needs"),
         (
             change_parameter,
-            r"learning_rates\.yaml: L1 changed, and that is more than code: run `mak",
+            r"learning_rates\.yaml: L1 changed, which is not code: run `mak",
         ),
-        (change_command, "aggregate: changed command changed, and that is more than code"),
+        (change_command, "aggregate: changed command changed, which is not code"),
     ],
 )
 def test_more_than_code_is_refused_before_the_minutes(docstring, monkeypatch, change, match):

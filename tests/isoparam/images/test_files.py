@@ -1,4 +1,4 @@
-"""Files of tensors and images: round trips, the same bytes, and every damage told."""
+"""Files of tensors and images: round trips, the same bytes, and every damage reported."""
 
 import re
 
