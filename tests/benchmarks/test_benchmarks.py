@@ -146,7 +146,7 @@ def recorded(name):
     return pd.read_csv(timing.RESULTS / f"{name}.csv")
 
 
-def test_lines_of_trainings_are_told_apart_and_run_to_the_right():
+def test_lines_of_trainings_are_reported_apart_and_run_to_the_right():
     epochs = recorded("training")
     figure = training.draw(epochs, recorded("training_sizes"), "title", "processor_s")
     *by_depth, by_size = figure.axes

@@ -81,9 +81,9 @@ def message_of(document):
         validate(document)
     # Pydantic's own kind of ValueError has many lines and a link for each fault.
     assert type(caught.value) is ValueError
-    told = str(caught.value)
-    assert not any(word in told for word in JARGON)
-    return told
+    reported = str(caught.value)
+    assert not any(word in reported for word in JARGON)
+    return reported
 
 
 def committed():
@@ -275,11 +275,11 @@ REAL = (*(("train", key) for key in TRAIN_NUMBERS), ("tuning", "hidden", 0))
         *((("models", "L1", "depth"), depth, "less than") for depth in (10**15, 10**20)),
     ],
 )
-def test_a_fault_is_told_with_the_key_that_has_it(path, value, message):
-    told = message_of(changed(path, value))
-    assert told.startswith(".".join(map(str, path)))
-    assert message in told
-    assert "\n" not in told
+def test_a_fault_is_reported_with_the_key_that_has_it(path, value, message):
+    reported = message_of(changed(path, value))
+    assert reported.startswith(".".join(map(str, path)))
+    assert message in reported
+    assert "\n" not in reported
 
 
 @pytest.mark.parametrize(
@@ -301,17 +301,17 @@ def test_no_class_is_named_to_who_gave_no_mapping(path):
     assert "instance of" not in message_of(changed(path, None))
 
 
-def test_a_name_with_the_end_of_a_line_is_told_in_one_line():
-    told = message_of(changed(("models", "x\n"), {"depth": 0}))
-    assert told.startswith("models.x : ")
-    assert told.endswith(r"got 'x\n'")
+def test_a_name_with_the_end_of_a_line_is_reported_in_one_line():
+    reported = message_of(changed(("models", "x\n"), {"depth": 0}))
+    assert reported.startswith("models.x : ")
+    assert reported.endswith(r"got 'x\n'")
 
 
 @pytest.mark.parametrize("document", [None, [], [STUDY], "text", 3, 0.5, True])
-def test_a_document_that_is_no_mapping_is_told(document):
-    told = message_of(document)
-    assert f"got {document!r}"[:100] in told
-    assert "\n" not in told
+def test_a_document_that_is_no_mapping_is_reported(document):
+    reported = message_of(document)
+    assert f"got {document!r}"[:100] in reported
+    assert "\n" not in reported
 
 
 def test_each_fault_has_a_line_of_its_own():
@@ -433,7 +433,7 @@ def test_the_committed_learning_rates_are_those_of_the_models():
     ],
     ids=lambda value: repr(value[:30]),
 )
-def test_a_file_that_is_no_valid_yaml_is_told_in_one_line(text, message, tmp_path, monkeypatch):
+def test_a_file_that_is_no_valid_yaml_is_reported_in_one_line(text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parameters.PARAMETERS.write_bytes(text)
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
@@ -441,7 +441,7 @@ def test_a_file_that_is_no_valid_yaml_is_told_in_one_line(text, message, tmp_pat
     assert "\n" not in str(caught.value)
 
 
-def test_missing_parameters_are_told(tmp_path, monkeypatch):
+def test_missing_parameters_are_reported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"params\.yaml is missing: run this from the root"):
         parameters.read_params()

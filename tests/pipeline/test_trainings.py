@@ -86,9 +86,9 @@ def test_training_in_parts_gives_the_same_bytes(undisturbed):
 @pytest.mark.usefixtures("stopped")
 def test_a_stopped_training_resumes_to_the_same_bytes(undisturbed, capfd):
     assert train() == undisturbed
-    told = capfd.readouterr().err
-    assert told.count("done before") == 2
-    assert told.count("validation accuracy") == 2 * 2
+    reported = capfd.readouterr().err
+    assert reported.count("done before") == 2
+    assert reported.count("validation accuracy") == 2 * 2
 
 
 def flip_a_bit(path):
@@ -109,9 +109,9 @@ def test_a_damaged_checkpoint_costs_time_only(undisturbed, stopped, capfd, spoil
     spoil(stopped[0])
     capfd.readouterr()
     assert train() == undisturbed
-    told = capfd.readouterr().err
-    assert told.count("starting again from the first epoch: ") == 1
-    assert told.count("validation accuracy") == 3 + 2
+    reported = capfd.readouterr().err
+    assert reported.count("starting again from the first epoch: ") == 1
+    assert reported.count("validation accuracy") == 3 + 2
 
 
 @pytest.mark.usefixtures("stopped")

@@ -117,7 +117,7 @@ def test_they_are_split_as_the_study_wants_them(study):
     assert (parts["test"].labels.numpy() == labels).all()
 
 
-def test_what_is_not_to_be_had_is_told_in_one_sentence(study):
+def test_what_is_not_to_be_had_is_reported_in_one_sentence(study):
     for file in Path("files").iterdir():
         file.write_bytes(b"something else")
     with pytest.raises(ValueError, match=f"^torchvision could not download {study}: ") as error:

@@ -370,7 +370,7 @@ def test_late_source_stops_reporting(server: Server, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("tiny")
-def test_final_message_tells_all_and_nothing_is_left(
+def test_final_message_names_all_and_nothing_is_left(
     server: Server, params: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "STALL_LIMIT_SECONDS", 0.5)

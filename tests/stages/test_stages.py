@@ -293,11 +293,11 @@ def test_choose_draws_what_was_tried():
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize(("best", "told"), [(0.1, 3), (0.2, 0), (0.4, 3)])
-def test_choose_tells_of_a_best_rate_at_the_edge(capsys, best, told):
+@pytest.mark.parametrize(("best", "reported"), [(0.1, 3), (0.2, 0), (0.4, 3)])
+def test_choose_reports_a_best_rate_at_the_edge(capsys, best, reported):
     write_grids([(rate, 0, 0.9 if rate == best else 0.8) for rate in (0.1, 0.2, 0.4)])
     choose.main()
-    assert capsys.readouterr().out.count("is at the edge of what was tried") == told
+    assert capsys.readouterr().out.count("is at the edge of what was tried") == reported
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -836,7 +836,7 @@ STAGES = [
 
 
 @pytest.mark.parametrize(("main", "arguments"), STAGES)
-def test_every_stage_tells_all_faults_of_the_parameters_before_any_work(main, arguments, folder):
+def test_every_stage_says_all_faults_of_the_parameters_before_any_work(main, arguments, folder):
     faulty = PARAMS.replace("budget: 300", "bugdet: 300").replace("epochs: 2", "epochs: 0")
     parameters.PARAMETERS.write_text(faulty, encoding="utf-8")
     with pytest.raises(ValueError, match="params") as caught:

@@ -45,23 +45,23 @@ def fault_of(folder, content):
     """What the stage check says of a params.yaml; None if nothing. It touches nothing."""
     parameters.PARAMETERS.write_bytes(content)
     parameters.LEARNING_RATES.write_bytes(RATES)
-    told = None
+    reported = None
     try:
         check.main()
     except ValueError as error:
-        told = str(error)
+        reported = str(error)
         assert type(error) is ValueError  # noqa: PT017 (it may not raise)
-        for line in told.splitlines():
+        for line in reported.splitlines():
             assert line.startswith(("params.yaml", "learning_rates.yaml has no learning rate of "))
             assert len(line) < 1000
-        assert not any(word in told for word in JARGON if word.encode() not in content)
+        assert not any(word in reported for word in JARGON if word.encode() not in content)
     files = {path for path in folder.rglob("*") if path.is_file()}
     assert files == {
         folder / name for name in ("params.yaml", "learning_rates.yaml", "models/earlier")
     }
     assert (folder / "models" / "earlier").read_text(encoding="utf-8") == "result"
     assert parameters.PARAMETERS.read_bytes() == content
-    return told
+    return reported
 
 
 # Marks of YAML, tags, numbers of other kinds, and bytes that are no UTF-8.
@@ -84,7 +84,7 @@ EDITS = st.lists(
 
 @HUNDREDS
 @given(EDITS)
-def test_bytes_of_the_parameters_in_disorder_run_or_are_told(folder, edits):
+def test_bytes_of_the_parameters_in_disorder_run_or_are_reported(folder, edits):
     content = COMMITTED
     for start, removed, added in edits:
         content = content[:start] + added + content[start + removed :]
@@ -119,7 +119,7 @@ VALUES = st.recursive(
 
 @HUNDREDS
 @given(st.sampled_from(PATHS), st.sampled_from(["replace", "remove", "rename"]), VALUES)
-def test_a_wrong_value_or_key_runs_or_is_told_by_its_key(folder, path, way, value):
+def test_a_wrong_value_or_key_runs_or_is_reported_by_its_key(folder, path, way, value):
     document = copy.deepcopy(DOCUMENT)
     section = document
     for key in path[:-1]:
@@ -131,15 +131,15 @@ def test_a_wrong_value_or_key_runs_or_is_told_by_its_key(folder, path, way, valu
         kept = section.pop(last)
         if way == "rename" and isinstance(section, dict):
             section[f"{last}x"] = kept
-    told = fault_of(folder, json.dumps(document).encode())
-    if told is None:
+    reported = fault_of(folder, json.dumps(document).encode())
+    if reported is None:
         return
     # A list's items have no names; a model without a learning rate is named by the file of those.
     keys = [key for key in path[:2] if isinstance(key, str)]
-    if told.startswith("learning_rates.yaml"):
+    if reported.startswith("learning_rates.yaml"):
         assert path[0] == "models"
     else:
-        assert all(key in told for key in keys)
+        assert all(key in reported for key in keys)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_a_wrong_value_or_key_runs_or_is_told_by_its_key(folder, path, way, valu
     ],
     ids=lambda content: repr(content[:20]),
 )
-def test_what_yaml_parsers_trip_over_is_told(folder, content):
-    told = fault_of(folder, content)
-    assert told.startswith("params.yaml")
+def test_what_yaml_parsers_trip_over_is_reported(folder, content):
+    reported = fault_of(folder, content)
+    assert reported.startswith("params.yaml")
 
 
 # Raw files.
@@ -187,16 +187,16 @@ def split_fault(folder, name, content):
     split.RAW.mkdir(parents=True)
     for other, whole in RAW.items():
         (split.RAW / other).write_bytes(content if other == name else whole)
-    told = None
+    reported = None
     try:
         split.main()
     except ValueError as error:
-        told = str(error)
-        assert told.startswith(f"data/raw/MNIST/raw/{name.split('-')[0]}-*: ")
-        assert "\n" not in told
+        reported = str(error)
+        assert reported.startswith(f"data/raw/MNIST/raw/{name.split('-')[0]}-*: ")
+        assert "\n" not in reported
         assert not split.OUT.exists()
     shutil.rmtree(folder / "data")
-    return told
+    return reported
 
 
 @pytest.mark.parametrize("prefix", ["train", "t10k"])
@@ -214,18 +214,18 @@ def split_fault(folder, name, content):
         ("images-idx3", lambda w: w[:8] + b"\0\0\0\7\0\0\0\7" + w[16 : 16 + 49 * w[7]], "64 pixel"),
     ],
 )
-def test_raw_files_with_a_fault_are_told(folder, prefix, kind, change, message):
+def test_raw_files_with_a_fault_are_reported(folder, prefix, kind, change, message):
     name = f"{prefix}-{kind}-ubyte"
-    told = split_fault(folder, name, change(RAW[name]))
-    assert (told is None) if message is None else (message in told)
+    reported = split_fault(folder, name, change(RAW[name]))
+    assert (reported is None) if message is None else (message in reported)
 
 
 @HUNDREDS
 @given(st.sampled_from(sorted(RAW)), st.integers(0, 900), st.integers(0, 40), st.binary(max_size=9))
-def test_raw_files_in_disorder_are_split_or_told(folder, name, start, removed, added):
+def test_raw_files_in_disorder_are_split_or_reported(folder, name, start, removed, added):
     content = RAW[name][:start] + added + RAW[name][start + removed :]
-    told = split_fault(folder, name, content)
-    assert told is not None or len(content) == len(RAW[name])
+    reported = split_fault(folder, name, content)
+    assert reported is not None or len(content) == len(RAW[name])
 
 
 # Names, and what runs code.
@@ -237,9 +237,9 @@ HOSTILE = ["L1; touch pwned", "$(touch pwned)", "`touch pwned`", "L1 L2", "../L1
 def test_names_that_a_shell_could_run_are_no_names(folder, name):
     document = copy.deepcopy(DOCUMENT)
     document["models"][name] = {"depth": 0}
-    told = fault_of(folder, json.dumps(document).encode())
-    assert told.startswith("params.yaml: models.")
-    assert "String should match pattern" in told
+    reported = fault_of(folder, json.dumps(document).encode())
+    assert reported.startswith("params.yaml: models.")
+    assert "String should match pattern" in reported
 
 
 def call(folder, command):

@@ -130,12 +130,13 @@ def test_damaged_outputs_are_made_anew(study):
     (folder / "plots/depth_accuracy.csv").unlink()
 
 
-def test_flipped_bits_that_dvc_does_not_see_are_told(study):
+def test_flipped_bits_that_dvc_does_not_see_are_reported(study):
     path = study.folder / "models/depths/L1/seed-7.safetensors"
     flip(path, unseen=True)
-    told = attempt(study, "dvc repro --single-item --force evaluate@L1")
+    output = attempt(study, "dvc repro --single-item --force evaluate@L1")
     assert (
-        "error: models/depths/L1/seed-7.safetensors is damaged (its digest is that of other" in told
+        "error: models/depths/L1/seed-7.safetensors is damaged (its digest is that of other"
+        in output
     )
     cure(study, ["models/depths/L1"])
 
@@ -157,7 +158,7 @@ IN_CACHE = [
 ]
 
 
-def test_a_damaged_cache_is_told_by_the_stage_that_gets_it(study):
+def test_a_damaged_cache_is_reported_by_the_stage_that_gets_it(study):
     """DVC hands out what its cache has without a look at it."""
     for name, out, _, _ in IN_CACHE:
         flip(path_in_cache(study, name))
@@ -165,9 +166,9 @@ def test_a_damaged_cache_is_told_by_the_stage_that_gets_it(study):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     study.run("dvc", "checkout", *(out for _, out, _, _ in IN_CACHE))
     for name, out, stage, named in IN_CACHE:
-        told = attempt(study, f"dvc repro --single-item --force {stage}")
-        assert f"error: {name if named == 'file' else out} is damaged (its " in told
-        assert "delete it, run `chmod -R u+w .dvc/cache`" in told
+        output = attempt(study, f"dvc repro --single-item --force {stage}")
+        assert f"error: {name if named == 'file' else out} is damaged (its " in output
+        assert "delete it, run `chmod -R u+w .dvc/cache`" in output
     cure(study, [out for _, out, _, _ in IN_CACHE if (study.folder / out).exists()])
 
 
@@ -233,13 +234,13 @@ def test_a_stage_that_cannot_write_says_so_and_leaves_what_was_there(
 @pytest.mark.parametrize("stage", ["train L1", "sampled"])
 def test_a_training_that_cannot_write_says_so(finished, stage):
     project, before = finished
-    told = attempt(
+    output = attempt(
         project,
         f"python -m stages.{stage}",
         wrapper=["bash", "-c", 'ulimit -f 1; exec "$@"', "bash"],
     )
     out = f"models/{stage.replace('train ', 'depths/')}"
-    last = told.splitlines()[-1]
+    last = output.splitlines()[-1]
     assert last == f"error: {out} cannot be written: File too large; {WHEN_MENDED}"
     assert project.content(*RESULTS) == before
 
@@ -264,7 +265,7 @@ def test_a_full_disk(finished, tmp_path):
         project = Project(tmp_path / "disk" / "study")
         shutil.copytree(original.folder, project.folder)
         fill = tmp_path / "disk" / "fill"
-        for free_bytes, told in (
+        for free_bytes, output in (
             # Room for the weights, but not for DVC's copies: it says so, and goes on without them.
             (200_000, "No space left on device"),
             (30_000, f"models/depths/L1 cannot be written: No space left on device; {WHEN_MENDED}"),
@@ -274,7 +275,7 @@ def test_a_full_disk(finished, tmp_path):
             disk = os.statvfs(project.folder)
             with fill.open("ab") as file:
                 file.write(bytes(disk.f_bavail * disk.f_frsize - free_bytes))
-            assert told in call(project, "dvc repro").stdout
+            assert output in call(project, "dvc repro").stdout
             fill.unlink()
         project.run("dvc", "repro")
         assert project.content(*RESULTS) == before
@@ -305,15 +306,17 @@ def read_only(folder, *, deep=False) -> Iterator[None]:
 def test_read_only_folders(study):
     forget(study, "models/depths/L1")
     with read_only(study.folder / "models/depths"):
-        told = attempt(study, "dvc repro", wrapper=WITHOUT_RIGHTS)
-    assert f"error: models/depths/L1 cannot be written: Permission denied; {WHEN_MENDED}\n" in told
+        output = attempt(study, "dvc repro", wrapper=WITHOUT_RIGHTS)
+    assert (
+        f"error: models/depths/L1 cannot be written: Permission denied; {WHEN_MENDED}\n" in output
+    )
     (study.folder / "metrics/depths/L2.json").unlink()
     with read_only(study.folder / "metrics/depths"):
-        told = attempt(study, "python -m stages.evaluate L2", wrapper=WITHOUT_RIGHTS)
-    assert told.startswith("error: metrics/depths/L2.json cannot be written: Permission denied; ")
+        output = attempt(study, "python -m stages.evaluate L2", wrapper=WITHOUT_RIGHTS)
+    assert output.startswith("error: metrics/depths/L2.json cannot be written: Permission denied; ")
     with read_only(study.folder, deep=True):
-        told = attempt(study, "dvc repro", wrapper=WITHOUT_RIGHTS)
-    assert "Permission denied" in told
+        output = attempt(study, "dvc repro", wrapper=WITHOUT_RIGHTS)
+    assert "Permission denied" in output
 
 
 # Clocks.
@@ -370,10 +373,10 @@ def test_two_runs_at_once_never_mix(study):
             )
             time.sleep(seconds)
         for process in pair:
-            told, _ = process.communicate(timeout=600)
+            output, _ = process.communicate(timeout=600)
             ends.append(process.returncode)
-            assert "Traceback" not in told
+            assert "Traceback" not in output
             if process.returncode:
-                assert re.search("Unable to acquire lock|is busy, it is being blocked by", told)
+                assert re.search("Unable to acquire lock|is busy, it is being blocked by", output)
         study.run("dvc", "repro")
     assert ends.count(0) >= 2

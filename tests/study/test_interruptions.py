@@ -71,7 +71,7 @@ def stop(dvc, how):
 def delete_what_was_half_written(folder, output):
     """Delete what DVC was writing when it was killed: these files are not replaced as a whole."""
     if "join() argument must be str" in output:
-        # Of a run in the run-cache there is the folder, and not yet the file: no name is told.
+        # Of a run in the run-cache there is the folder, and not yet the file: no name is reported.
         damaged = [p for p in folder.glob(".dvc/cache/runs/*/*") if not list(p.iterdir())]
     else:
         written_in_place = (

@@ -309,7 +309,7 @@ def test_documents_agree_with_the_metrics(path, monkeypatch):
     assert docs.fill(text) == text
 
 
-def test_the_readme_tells_how_long_the_recorded_run_took():
+def test_the_readme_says_how_long_the_recorded_run_took():
     run = pd.read_csv(ROOT / "benchmarks/results/repro.csv")
     assert set(run["dataset"]) == {"mnist"}
     minutes = run[run["stage"] != "(again)"]["seconds"].sum() / 60

@@ -105,7 +105,7 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
     log = folder / "daemons.log"
     daemons: list[subprocess.Popen[bytes]] = []
 
-    def told(*command: str) -> str:
+    def output_of(*command: str) -> str:
         done = subprocess.run(
             command, env=os.environ | environment, check=False, capture_output=True, text=True
         )
@@ -124,10 +124,10 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
                 )
                 if command[0] == "munged":
                     until((folder / "munge.socket").exists, log.read_text)
-        until(lambda: "idle" in told("sinfo", "--noheader", "--format=%T"), log.read_text)
+        until(lambda: "idle" in output_of("sinfo", "--noheader", "--format=%T"), log.read_text)
         yield environment
-        told("scancel", "--user=root")
-        until(lambda: not told("squeue", "--noheader"), log.read_text)
+        output_of("scancel", "--user=root")
+        until(lambda: not output_of("squeue", "--noheader"), log.read_text)
     finally:
         for daemon in reversed(daemons):
             daemon.terminate()

@@ -141,7 +141,7 @@ def test_the_study_has_a_job_for_each_stage_that_trains(few):
     assert json.loads(value) == ["train@L1", "train@L2", "sampled"]
 
 
-def test_a_pull_request_is_told_what_it_changes(few, tmp_path):
+def test_a_pull_request_is_reported_what_it_changes(few, tmp_path):
     """Against where it left main, which has gone on, and from what is in git alone."""
     folder = tmp_path / "study"
     few.run("git", "clone", "--quiet", str(few.folder), str(folder))

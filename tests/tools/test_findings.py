@@ -109,7 +109,7 @@ TWO_BEST = {"L0": 0.92, "L1": 0.970, "L2": 0.980, "L3": 0.980}
     ],
     ids=["equal", "one best", "two best", "one pair"],
 )
-def test_the_claim_says_what_the_runs_can_tell(means, chosen, sentences, study):
+def test_the_claim_says_what_the_runs_can_show(means, chosen, sentences, study):
     study(means, chosen=chosen)
     text = findings.claim()
     for sentence in sentences:

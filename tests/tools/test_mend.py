@@ -107,7 +107,7 @@ def test_while_dvc_is_at_work_nothing_is_mended(project):
     assert content(project) != before
 
 
-def test_without_git_dvc_is_told_so_once(project, capfd):
+def test_without_git_dvc_is_reported_so_once(project, capfd):
     subprocess.run(["rm", "-r", ".git"], check=True)
     mend.main()
     assert "this folder is no git repository" in capfd.readouterr().err

@@ -68,7 +68,7 @@ def write(name: str, pixels: np.ndarray) -> Path:
     return Path(name)
 
 
-def test_the_lines_tell_what_the_networks_say(capsys):
+def test_the_lines_say_what_the_networks_predict(capsys):
     paths = [write("seven.png", seven()), write("turned.png", seven().T.copy())]
     images = torch.stack([torch.from_numpy(pictures.read(path, 28).pixels) for path in paths])
     probabilities = expected(images.flatten(1))
@@ -108,7 +108,7 @@ def test_the_lines_tell_what_the_networks_say(capsys):
         (np.full((30, 30), 200, np.uint8), r"^picture\.png is blank: no ink is seen on it"),
     ],
 )
-def test_a_picture_of_no_use_is_told(content, message):
+def test_a_picture_of_no_use_is_reported(content, message):
     if isinstance(content, bytes):
         Path("picture.png").write_bytes(content)
     elif content is not None:
@@ -117,7 +117,7 @@ def test_a_picture_of_no_use_is_told(content, message):
         predict.main([Path("picture.png")], model="L1")
 
 
-def test_a_model_that_is_not_there_is_told():
+def test_a_model_that_is_not_there_is_reported():
     path = write("seven.png", seven())
     with pytest.raises(ValueError, match="has no model 'L7'"):
         predict.main([path], model="L7")

@@ -39,9 +39,9 @@ def test_the_numbers_are_those_of_the_tests():
     own = row_of("test_a_file_that_is_wrong_is_refused_in_one_sentence")
     assert f"| {len(test_own.BAD)} and 3 files" in own
     for test in (
-        "test_bytes_of_the_parameters_in_disorder_run_or_are_told",
-        "test_a_wrong_value_or_key_runs_or_is_told_by_its_key",
-        "test_raw_files_in_disorder_are_split_or_told",
+        "test_bytes_of_the_parameters_in_disorder_run_or_are_reported",
+        "test_a_wrong_value_or_key_runs_or_is_reported_by_its_key",
+        "test_raw_files_in_disorder_are_split_or_reported",
     ):
         assert f"| {test_bad_input.HUNDREDS.max_examples} files" in row_of(test)
     assert f"| {len(test_bad_input.HOSTILE)} names" in row_of("test_hostile_names_run_nothing")

@@ -427,7 +427,7 @@ def test_without_models_nothing_can_be_drawn(tmp_path, page, capsys):
     assert data_of(plain) == data_of(page)
 
 
-def test_what_is_missing_is_told(tmp_path, monkeypatch):
+def test_what_is_missing_is_reported(tmp_path, monkeypatch):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     done = subprocess.run(

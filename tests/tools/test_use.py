@@ -86,8 +86,8 @@ def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
             p.name: p.read_bytes() for p in (study.folder / "models/depths/L4").iterdir()
         }
     (code,) = re.findall(r"```python\n(.*?dvc\.api.*?)```", text, re.DOTALL)
-    told = Project(tmp_path).run(sys.executable, "-c", code + TELL)
-    assert json.loads(told) == [read_json(metrics), "digits"]
+    reported = Project(tmp_path).run(sys.executable, "-c", code + TELL)
+    assert json.loads(reported) == [read_json(metrics), "digits"]
 
 
 def test_the_weights_are_those_of_a_sequential(digits):

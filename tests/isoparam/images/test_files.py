@@ -120,7 +120,7 @@ def test_no_flipped_bit_goes_unnoticed(written, bit):
             load(path)
 
 
-def test_damage_is_told_with_a_way_out(written):
+def test_damage_is_reported_with_a_way_out(written):
     path, load = written
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

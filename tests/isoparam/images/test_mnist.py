@@ -95,7 +95,7 @@ START = "an idx file of bytes starts with 00 00 08 and a number of axes, got "
         ),
     ],
 )
-def test_faults_of_idx_files_are_told(content, message):
+def test_faults_of_idx_files_are_reported(content, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         parse_idx(content)
 

@@ -92,7 +92,7 @@ def test_weights_load_into_a_sequential_and_give_the_same_logits(path, depth):
     assert torch.equal(logits(loaded, x)[0], expected)
 
 
-def test_damage_is_told(perceptron_file):
+def test_damage_is_reported(perceptron_file):
     whole = perceptron_file.read_bytes()
     perceptron_file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(ValueError, match=f"{re.escape(str(perceptron_file))} is damaged"):

@@ -43,8 +43,8 @@ def weights(job):
 
 
 def test_a_job_gives_its_history_and_writes_its_weights(job):
-    told = []
-    rows = jobs.train(job, None, 1e9, told.append)
+    reported = []
+    rows = jobs.train(job, None, 1e9, reported.append)
     data = load_training_data(job.split, SIZES[0], SIZES[-1])
     training = Training(*data.train, data.validation, RECIPE, SEEDS)
     epochs = [training.run_epoch() for _ in range(RECIPE.epochs)]
@@ -53,7 +53,7 @@ def test_a_job_gives_its_history_and_writes_its_weights(job):
         for r, seed in enumerate(SEEDS)
         for e in epochs
     ]
-    assert told == [f"validation accuracy {max(e.validation_accuracy):.4f}" for e in epochs]
+    assert reported == [f"validation accuracy {max(e.validation_accuracy):.4f}" for e in epochs]
     for replica, seed in enumerate(SEEDS):
         layers, metadata = load_perceptron(job.folder / f"seed-{seed}.safetensors", list(SIZES))
         assert metadata == {"seed": seed, "sizes": list(SIZES)} | data.statistics
@@ -68,14 +68,14 @@ def test_a_state_is_returned_when_time_is_up_and_resumes_to_the_same_bits(job, l
     expected = weights(job)
     for path in job.folder.iterdir():
         path.unlink()
-    state, told = None, []
+    state, reported = None, []
     for done, seconds in enumerate(limits, start=1):
         assert not weights(job)
-        state = jobs.train(job, state, seconds, told.append)
+        state = jobs.train(job, state, seconds, reported.append)
         assert isinstance(state, dict) == (done < len(limits))
     assert state == whole
     assert weights(job) == expected
-    assert len(told) == RECIPE.epochs
+    assert len(reported) == RECIPE.epochs
 
 
 def test_a_state_of_another_job_is_named_and_training_starts_again(job, capsys):

@@ -290,10 +290,10 @@ def test_an_epoch_shows_each_image_at_most_once(spy, count, batch_size):
 @pytest.mark.parametrize("epochs", [1, 3])
 @pytest.mark.parametrize("seeds", [[0], [4, 1, 0]])
 def test_history_has_one_record_for_each_epoch(spy, seeds, epochs):
-    told = []
-    _, losses, history = batches_of(spy, seeds, epochs=epochs, on_epoch=told.append)
+    reported = []
+    _, losses, history = batches_of(spy, seeds, epochs=epochs, on_epoch=reported.append)
     assert [record.epoch for record in history] == list(range(1, epochs + 1))
-    assert told == history
+    assert reported == history
     means = losses.view(epochs, -1, len(seeds)).mean(1)  # (epochs, R)
     for record, mean in zip(history, means, strict=True):
         assert isinstance(record, Epoch)
@@ -474,11 +474,11 @@ def test_what_cannot_be_trained_is_refused(change, message):
         train(**given, recipe=recipe, seeds=[0])
 
 
-def test_divergence_is_told_before_the_epoch_is_reported():
-    told = []
+def test_divergence_is_reported_before_the_epoch_is_reported():
+    reported = []
     with pytest.raises(ValueError, match="not finite in epoch 1"):
-        train(*images(8), images(8), recipe_of(1, learning_rate=1e30), [0], told.append)
-    assert told == []
+        train(*images(8), images(8), recipe_of(1, learning_rate=1e30), [0], reported.append)
+    assert reported == []
 
 
 def test_evaluation_refuses_labels_out_of_range():

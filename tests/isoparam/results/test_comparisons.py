@@ -102,7 +102,7 @@ def test_a_pair_that_cannot_be_tested_counts_in_the_correction():
     assert min(pair.p_adjusted for pair in others) == 3 * min(pair.p for pair in others)
 
 
-def test_one_seed_tells_differences_and_no_more():
+def test_one_seed_says_differences_and_no_more():
     study = {"a": [0.9], "b": [0.8], "c": [0.8]}
     pairs = compare_pairs(study)
     assert [pair.difference for pair in pairs] == pytest.approx([0.1, 0.1, 0.0])

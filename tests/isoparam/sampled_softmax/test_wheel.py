@@ -63,7 +63,7 @@ def test_the_wheel_holds_the_library_alone(wheel):
     }
 
 
-def test_the_wheel_tells_what_it_is_for(wheel):
+def test_the_wheel_says_what_it_is_for(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
         metadata = email.message_from_bytes(archive.read(name))
