@@ -70,7 +70,7 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame | None) -> plt.Figure:
         axes.plot(
             seconds, [100 * share for share in shares], label=f"{run.run}, {run.epochs} epochs"
         )
-    axes.set(xlabel="processor time, seconds", ylabel="top-1 accuracy on fresh views, %")
+    axes.set(xlabel="processor time, seconds", ylabel="top-1 accuracy on new views, %")
     axes.set(xlim=(0, None), ylim=(0, 100))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center right")

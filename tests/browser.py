@@ -95,6 +95,12 @@ class Browser:
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
+    def tap(self, x: float, y: float) -> None:
+        """Touch a place of the window with a finger."""
+        self._call("Emulation.setTouchEmulationEnabled", enabled=True)
+        self._call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self._call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._calls += 1
         message = {"id": self._calls, "method": method, "params": parameters}

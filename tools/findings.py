@@ -15,6 +15,8 @@ METRICS = Path("metrics")
 STUDIES = Path("studies")
 SECONDS = Path("benchmarks/results/instance.csv")
 BEST, BELOW = "may be the best", "significantly below the best"
+OFF, UNTESTED = "off the budget", "not tested"
+VERDICTS = (BEST, BELOW, OFF, UNTESTED)
 WEIGHTINGS = {
     "full": "full softmax",
     "importance": "sampled, importance weights",
@@ -132,19 +134,19 @@ def results() -> str:
         "validation accuracy, %: | verdict",
         (
             f"{m['depth']} | {m['width'] or ''} | {m['parameters']:,} | {interval(m)} | "
-            f"{percent(m['val_accuracy'])} | {_verdict(name)}"
+            f"{percent(m['val_accuracy'])} | {verdict(name)}"
             for name, m in _metrics().items()
         ),
     )
 
 
-def _verdict(name: str) -> str:
+def verdict(name: str) -> str:
     """How a model compares with the best depth, in the words of the figure."""
     comparisons = read_comparisons()
     if name not in comparisons["p_best"]:
-        return "off the budget"
+        return OFF
     if all(pair["p"] is None for pair in comparisons["pairs"]):
-        return ""
+        return UNTESTED
     return BEST if name in comparisons["may_be_best"] else BELOW
 
 
@@ -160,6 +162,22 @@ def differences() -> str:
             for second in (*names[1:], last)
         ),
     )
+
+
+def pairs() -> str:
+    """The table of all differences that the matrix shows, with what it leaves out."""
+    rows = []
+    for pair in read_comparisons()["pairs"]:
+        # Of the second less the first, as in the matrix.
+        lo, hi = (None if pair[end] is None else -100 * pair[end] for end in ("hi", "lo"))
+        ends = "" if lo is None or hi is None else f"{lo:+.3f} to {hi:+.3f}"
+        p = "" if pair["p_adjusted"] is None else _p(pair["p_adjusted"])
+        rows.append(
+            f"{pair['second']} less {pair['first']} | {-100 * pair['difference']:+.3f} | {ends} | "
+            f"{p} | {'yes' if is_significant(pair) else ''}"
+        )
+    heads = "difference | points: | 95 % interval: | p, Tukey's test: | :significant:"
+    return markdown(heads, rows)
 
 
 def _points(pair: dict[str, Any]) -> str:
@@ -178,7 +196,7 @@ def best() -> str:
         f"verdict | interval over {comparisons['test_images']:,} test images, %:",
         (
             f"{name} | {interval(metrics[name])} | {percent(metrics[name]['test_sd'])} | "
-            f"{_p(p_best[name]) if name in p_best else ''} | {_verdict(name)} | "
+            f"{_p(p_best[name]) if name in p_best else ''} | {verdict(name)} | "
             f"{percent(share['lo'])} to {percent(share['hi'])}"
             for name, share in comparisons["sampling"].items()
         ),

@@ -61,7 +61,7 @@ def render(*, draws: bool) -> str:
     tables, names = read_tables(), findings.class_names()
     texts = {
         name: _html(getattr(findings, name)())
-        for name in ("claim", "results", "trend", "differences", "best", "sampled", "instance")
+        for name in ("claim", "results", "trend", "pairs", "best", "sampled", "instance")
     }
     return environment.get_template("report.html.j2").render(
         **texts,
@@ -77,6 +77,7 @@ def render(*, draws: bool) -> str:
             )
         },
         views=_by_epoch(tables["instance"], "accuracy", "training", "{:.1%}"),
+        zipf="zipf" in set(tables["instance"]["images"]),
         confusions=_confusions(tables["confusion"]),
         hard=hard_digits(),
         commit=commit(),
@@ -88,7 +89,7 @@ def render(*, draws: bool) -> str:
         classes=names,
         nouns="examples" if data.dataset == "own" else "digits",
         data={name: _records(table) for name, table in tables.items()}
-        | {"chosen": findings.chosen_model(), "classes": names}
+        | {"chosen": findings.chosen_model(), "classes": names, "verdicts": findings.VERDICTS}
         | {"noun": "class" if data.dataset == "own" else "digit"},
     )
 
@@ -96,14 +97,17 @@ def render(*, draws: bool) -> str:
 def read_tables() -> dict[str, pd.DataFrame]:
     """What the charts show, as recorded: a table for each."""
     depth = files.read_csv(PLOTS / "depth_accuracy.csv", ("model", "depth", "accuracy"))
-    columns = ("epoch", "validation_accuracy", "validation_loss", "train_loss")
+    depth["verdict"] = [findings.verdict(name) for name in depth["model"]]
+    accuracies = (f"validation_accuracy{end}" for end in ("", "_lo", "_hi"))
+    columns = ("epoch", *accuracies, "validation_loss", "train_loss")
     curves = pd.concat(
         files.read_csv(PLOTS / f"curves/{row.model}.csv", columns).assign(
             model=row.model, depth=row.depth
         )
         for row in depth.itertuples()
     )
-    curves["error"] = 1 - curves["validation_accuracy"]
+    for error, accuracy in (("error", ""), ("error_lo", "_hi"), ("error_hi", "_lo")):
+        curves[error] = 1 - curves[f"validation_accuracy{accuracy}"]
     pairs = pd.DataFrame(
         # Of the row less the column.
         pair
@@ -231,8 +235,15 @@ def _table(table: pd.DataFrame, corner: str) -> str:
 
 
 def _by_epoch(table: pd.DataFrame, value: str, column: str, form: str) -> str:
-    """A row for each epoch; what has no such epoch is left blank."""
-    cells = table.assign(shown=[form.format(v).replace("%", " %") for v in table[value]])
+    """A row for each epoch, with intervals if any; what has no such epoch is left blank."""
+    shown = [form.format(v).replace("%", " %") for v in table[value]]
+    if f"{value}_lo" in table:
+        ends = zip(table[f"{value}_lo"], table[f"{value}_hi"], strict=True)
+        shown = [
+            text if pd.isna(lo) else f"{text} ({100 * lo:.2f} to {100 * hi:.2f})"
+            for text, (lo, hi) in zip(shown, ends, strict=True)
+        ]
+    cells = table.assign(shown=shown)
     wide = cells.pivot_table("shown", "epoch", column, aggfunc="first", sort=False)
     return _table(wide.sort_index().fillna(""), "epoch")
 

@@ -98,9 +98,9 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
                 ON_BUDGET,
                 ON_BUDGET,
                 "o",
-                "may be the best depth (95 % confidence set)" if tested else "nearest width",
+                "may be the best (95 % confidence set)" if tested else "not tested",
             ),
-            (on[~best], ON_BUDGET, "white", "o", "shown to be below the best"),
+            (on[~best], ON_BUDGET, "white", "o", "significantly below the best"),
             (hidden[~hidden["on_budget"]], OFF_BUDGET, OFF_BUDGET, "D", "off the budget"),
         ):
             if len(rows):

@@ -78,7 +78,7 @@ def sampled_classifier(table: pd.DataFrame) -> Figure:
 
 
 def instance_discrimination(table: pd.DataFrame) -> Figure:
-    """Top-1 accuracy and full negative log-likelihood on fresh views against epochs.
+    """Top-1 accuracy and full negative log-likelihood on new views against epochs.
 
     Args:
         table: the columns run, weighting, samples, images, of_epochs, epoch, loss and accuracy,
@@ -108,7 +108,7 @@ def instance_discrimination(table: pd.DataFrame) -> Figure:
             above.set_ylim(bottom=0)
             below.set_xlabel("epoch")
             below.legend(frameon=False, fontsize=8.5, loc="upper right")
-        panels[0, 0].set_ylabel("top-1 accuracy on fresh views, %")
+        panels[0, 0].set_ylabel("top-1 accuracy on new views, %")
         panels[1, 0].set_ylabel("full-softmax negative\nlog-likelihood, nats")
         ends = table.groupby("run", sort=False).tail(1)
         best = ends.loc[ends[ends["images"] == laws[0]]["accuracy"].idxmax()]

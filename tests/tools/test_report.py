@@ -25,12 +25,13 @@ from isoparam.network.files import load_perceptron, save_perceptron
 from isoparam.network.mlp import initialise, layer_views, logits
 from isoparam.network.randomness import Stream, stream_of
 from pipeline import parameters
-from tools import plots_page, predict, report
+from tools import findings, pictures, plots_page, report
 
 # When the charts are there.
 CHARTS = (
     '[...document.querySelectorAll(".chart")].every((e) => e.querySelector("svg .role-mark *"))'
 )
+MEAN = ".role-mark.mark-symbol path"
 # Two of the study, so that the test is short.
 DRAWN = ("L0", "L2")
 # What becomes of the page's own functions.
@@ -46,16 +47,41 @@ SCRIPT = """
   };
   document.querySelector("[data-pixels]").click();
   found.chosen = await answered();
+  const pixels = (canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return [...data].filter((_, i) => i % 4 == 0);
+  };
+  found.large = pixels(pad);
   clear();
   const box = pad.getBoundingClientRect();
-  const move = (kind, x, y) => pad.dispatchEvent(new PointerEvent(kind, {
-    bubbles: true, clientX: box.left + x, clientY: box.top + y }));
-  move("pointerdown", 140, 60);
-  move("pointermove", 140, 220);
-  move("pointerup", 140, 220);
-  found.drawn = await answered();
-  found.seen = [...seen.getContext("2d").getImageData(0, 0, side, side).data]
-    .filter((_, i) => i % 4 == 0);
+  const move = (kind, x, y, more) => pad.dispatchEvent(new PointerEvent(kind, {
+    bubbles: true, isPrimary: true, clientX: box.left + x, clientY: box.top + y, ...more }));
+  const draw = async (...points) => {
+    clear();
+    points.forEach(([x, y], i) => move(i ? "pointermove" : "pointerdown", x, y));
+    move("pointerup", ...points.at(-1));
+    const drawn = await answered();
+    return { drawn, seen: pixels(seen) };
+  };
+  // A stroke from top to bottom, and a 7 large, small and in a corner.
+  Object.assign(found, await draw([140, 60], [140, 220]));
+  found.sevens = [];
+  for (const [scale, left, top] of [[1, 80, 40], [0.2, 130, 120], [0.2, 5, 5]]) {
+    const corners = [[0, 0], [100, 0], [30, 180]];
+    const seven = corners.map(([x, y]) => [left + scale * x, top + scale * y]);
+    found.sevens.push((await draw(...seven)).seen);
+  }
+  // A tap leaves ink; another button and a second finger leave none.
+  const inked = () => pixels(pad).filter((level) => level > 127).length;
+  await draw([140, 140]);
+  found.tap = [inked(), pixels(seen).some((level) => level > 127)];
+  clear();
+  for (const more of [{ button: 2 }, { isPrimary: false }]) {
+    move("pointerdown", 100, 100, more);
+    move("pointermove", 150, 150, more);
+    move("pointerup", 150, 150, more);
+  }
+  found.others = inked();
   return found;
 """
 # What the eye, a finger and the keyboard meet, once all that folds is open.
@@ -275,6 +301,12 @@ def test_the_numbers_are_those_of_the_metrics(page):
             assert shown["difference"] == -pair["difference"]
             assert (shown["lo"], shown["hi"]) == (-pair["hi"], -pair["lo"])
             assert shown["significant"] == (pair["p_adjusted"] <= 0.05)
+            lo, hi = 100 * shown["lo"], 100 * shown["hi"]
+            p = "&lt; 0.001" if pair["p_adjusted"] < 0.001 else f"{pair['p_adjusted']:.3f}"
+            row = (f"{pair['second']} less {pair['first']}", f"{100 * shown['difference']:+.3f}")
+            row = (*row, f"{lo:+.3f} to {hi:+.3f}", p)
+            found = re.search(rf"<td>{row[0]}</td>\n(.*?)</tr>", page, re.DOTALL)[1]
+            assert tuple(re.findall(r">(.*?)</td>", found))[:3] == row[1:]
     assert not pairs
     with (ROOT / "plots/diagnostics/confusion.csv").open(encoding="utf-8") as file:
         expected = {
@@ -301,7 +333,8 @@ def test_the_numbers_are_those_of_the_metrics(page):
             if name == "instance":
                 cells.append(f"{100 * float(r[key]):.1f} %")
             else:
-                cells.append(f"{100 * (1 - float(r[key])):.2f} %")
+                error, lo, hi = (100 * (1 - float(r[f"{key}{end}"])) for end in ("", "_hi", "_lo"))
+                cells.append(f"{error:.2f} % ({lo:.2f} to {hi:.2f})")
                 cells += [f"{float(r[loss]):.4f}" for loss in ("validation_loss", "train_loss")]
     assert Counter(cells) <= Counter(re.findall("<td>(.*?)</td>", page))
 
@@ -322,13 +355,15 @@ def test_charts_are_drawn_without_a_word_on_the_console(browser):
     browser.open(Path("report/index.html"), until=CHARTS)
     page = browser.run("return document.documentElement.outerHTML")
     assert not browser.console
+    laws = Counter(row["images"] for row in data_of(page)["instance"])
     for name, kind, count in [
         ("depth", "point", 8),
         ("pairs", "rect mark", 28),
         ("curves", "point", 9 * 15),
         ("confusion", "rect mark", 100),
         ("loss", "point", 8),
-        ("instance", "point", len(data_of(page)["instance"])),
+        ("instance", "point", laws["uniform"]),
+        ("zipf", "point", laws["zipf"]),
     ]:
         chart = page[page.index(f'id="{name}"') :].partition("</svg>")[0]
         assert chart.count(f'aria-roledescription="{kind}"') == count, name
@@ -356,6 +391,61 @@ def test_the_page_can_be_read_and_used_by_all(browser, width, dark):
         assert sorted(opacities)[-2:] == [0.08, 1]
 
 
+def test_a_finger_sees_what_a_mouse_sees(browser, page):
+    browser.open(Path("report/index.html"), 390, until=CHARTS)
+    # In the middle of a tile, and beside a point.
+    for chart, mark, beside in [("pairs", ".mark-rect path", 0), ("depth", MEAN, 15)]:
+        place = browser.run(f"""
+          const mark = document.querySelectorAll("#{chart} {mark}")[1];
+          mark.scrollIntoView({{ block: "center" }});
+          await new Promise(requestAnimationFrame);
+          const {{ left, top, width, height }} = mark.getBoundingClientRect();
+          return [left + width / 2 + {beside}, top + height / 2];
+        """)
+        browser.tap(*place)
+        answer = f"document.querySelector('#{chart} + output').textContent"
+        browser.run(f"while (!{answer}) await new Promise(requestAnimationFrame)")
+        shown = dict(row.split(": ") for row in browser.run(f"return {answer}").split("; "))
+        row = data_of(page)[chart][1 if chart == "pairs" else 2]
+        if chart == "pairs":
+            assert shown["difference"] == f"{row['second']} less {row['first']}" == "L3 less L1"
+            ends = f"{100 * row['lo']:+.3f} to {100 * row['hi']:+.3f}"
+            assert shown["95 % interval"] == ends.replace("-", "−")  # noqa: RUF001
+            assert float(shown["p, Tukey's test"]) == pytest.approx(row["p_adjusted"], rel=0.1)
+        else:
+            assert shown["hidden layers"] == str(row["depth"]) == "2"
+            ends = f"{row['accuracy_lo']:.2%} to {row['accuracy_hi']:.2%}"
+            assert shown["95 % interval"] == ends
+
+
+def test_lines_are_told_apart_without_colour_and_verdicts_have_the_words_of_the_tables(browser):
+    browser.open(Path("report/index.html"), until=CHARTS)
+    looks = browser.run("""
+      const { color, dash, shape, place } = lines("depth", [...Array(40).keys()], "", 1);
+      const dashed = dash.strokeDash.scale.range, index = (i) => i % dashed.length;
+      return color.scale.range.map((c, i) => [dashed[index(i)] + shape.shape.scale.range[i], c]);
+    """)
+    assert len(set(map(tuple, looks))) == 40
+    assert len({look for look, _ in looks[:20]}) == 20
+    legend = browser.run("""
+      const texts = document.querySelectorAll("#depth .role-legend-label text");
+      return [...texts].map((text) => text.textContent);
+    """)
+    assert legend == [findings.BEST, findings.BELOW]
+
+
+def test_a_hard_digit_is_shown_large_where_nothing_can_be_drawn(browser, tmp_path):
+    (tmp_path / "index.html").write_text(report.render(draws=False), encoding="utf-8")
+    browser.open(tmp_path / "index.html", 390, until=CHARTS)
+    assert (
+        browser.run("""
+      document.querySelector(".digits button").click();
+      return document.querySelector(".digits :popover-open img").clientWidth;
+    """)
+        >= 300
+    )
+
+
 def test_the_browser_sees_in_digits_what_python_sees(browser, page):
     generator_ = np.random.default_rng(3)
     images = generator_.integers(0, 256, (4, 784))
@@ -378,8 +468,7 @@ def test_the_browser_sees_in_digits_what_python_sees(browser, page):
         assert shares == pytest.approx(rounded(network, images), abs=1e-9)
         assert shares == pytest.approx(exact(network["name"], images), abs=0.02)
 
-    Image.fromarray(ink).save("ink.png")
-    expected = predict.read(Path("ink.png"), 28).numpy().flatten()
+    expected = pictures.centred(ink / 255, 28).flatten()
     assert np.abs(np.array(found["prepared"]) - expected).max() <= 1
 
     for rows, pixels in [(found["chosen"], hard), (found["drawn"], found["seen"])]:
@@ -391,6 +480,19 @@ def test_the_browser_sees_in_digits_what_python_sees(browser, page):
     seen = np.array(found["seen"]).reshape(28, 28)  # a stroke from top to bottom
     rows, columns = (seen > 127).nonzero()
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (20, 2)
+
+    # A chosen digit fills the field.
+    large = np.array(found["large"]).reshape(28, 10, 28, 10)
+    assert (large[:, 4, :, 4].flatten() == list(hard)).all()
+    # The lines of a small drawing are no thicker than those of a large one.
+    first, *others = np.array(found["sevens"]).astype(int)
+    assert (first > 127).sum() < 100
+    for other in others:
+        assert np.abs(first - other).mean() < 3
+    area, seen = found["tap"]
+    assert area == pytest.approx(np.pi * 6**2, rel=0.1)
+    assert seen
+    assert found["others"] == 0
 
 
 def rounded(network, images):

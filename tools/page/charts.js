@@ -31,12 +31,28 @@ const tile = (band, cornerRadius) => ({ type: "rect", cornerRadius, width: { ban
 const dots = (size) => ({ type: "point", filled: true, opacity: 1, size });
 
 const depths = data.depth.map((row) => row.depth);
-const verdicts = { "may be the best": ["var(--accent)", "circle"], "is not the best": ["var(--muted)", "square"], "off the budget": ["var(--warm)", "triangle-up"] };
-const [best, worse, off] = Object.keys(verdicts);
-for (const row of data.depth) row.verdict = row.may_be_best ? best : row.on_budget ? worse : off;
 const deep = data.depth.filter((row) => row.depth > 0);
-const shown = Object.keys(verdicts).filter((verdict) => deep.some((row) => row.verdict == verdict));
-const byVerdict = (place) => ({ domain: shown, range: shown.map((verdict) => verdicts[verdict][place]) });
+const shown = data.verdicts.filter((verdict) => deep.some((row) => row.verdict == verdict));
+const byVerdict = (...range) => ({ domain: shown, range: shown.map((verdict) => range[data.verdicts.indexOf(verdict)]) });
+
+// Lines are told apart by dash and shape too, which repeat after so many that no pair is alike.
+const dashes = [[1, 0], [7, 3], [2, 3]];
+const shapes = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right"];
+const colour = (i) => `var(--depth-${i && 1 + ((i - 1) % 8)})`;
+function lines(field, values, title, columns) {
+  const encode = (look, legend) => ({ field, type: "nominal", title, sort: values, legend, scale: { domain: values, range: values.map((_, i) => look(i)) } });
+  return {
+    color: encode(colour, { columns }),
+    shape: { shape: encode((i) => shapes[i % shapes.length], { columns }) },
+    // Of a field of its own: the legend is that of colours and shapes.
+    dash: { strokeDash: { field: "dash", type: "nominal", legend: null, scale: { domain: [0, 1, 2], range: dashes } } },
+    place: { calculate: `indexof(${JSON.stringify(values)}, datum.${field}) % 3`, as: "dash" },
+  };
+}
+const byDepth = lines("depth", depths, "hidden layers", wide ? 0 : 5);
+const byTraining = lines("training", [...new Set(data.sampled.filter((row) => row.samples).map((row) => row.training))], null, wide ? 2 : 1);
+const runs = (law) => data.instance.filter((row) => row.images == law);
+const trainings = (law) => [...new Set(runs(law).map((row) => row.training))];
 
 // One line among many: by a list for the keyboard and for fingers, or in the legend with a mouse.
 const select = (name, title, value, options) => ({ name, value, bind: { input: "select", name: title, options } });
@@ -54,7 +70,7 @@ const charts = {
     transform: [interval("accuracy_lo", "accuracy_hi", percent)],
     encoding: {
       x: { field: "depth", type: "ordinal", title: "hidden layers", axis: { labelAngle: 0 } },
-      color: { field: "verdict", title: null, legend: { columns: wide ? 0 : 1 }, scale: byVerdict(0) },
+      color: { field: "verdict", title: null, legend: { columns: wide ? 0 : 1 }, scale: byVerdict("var(--accent)", "var(--muted)", "var(--warm)", "var(--accent)") },
       tooltip: tooltip(
         ["depth", "hidden layers"], ["width", "units each", ","], ["parameters", "parameters", ","],
         ["accuracy", "test accuracy", percent], ["interval", "95 % interval"],
@@ -71,7 +87,7 @@ const charts = {
       },
       {
         mark: dots(150),
-        encoding: { y: number("accuracy"), shape: { field: "verdict", title: null, scale: byVerdict(1) } },
+        encoding: { y: number("accuracy"), shape: { field: "verdict", title: null, scale: byVerdict("circle", "square", "triangle-up", "diamond") } },
       },
     ],
   },
@@ -124,13 +140,12 @@ const charts = {
       { calculate: "measure == 'validation error' ? min(datum.shown, max(1 - datum.validation_accuracy_hi, 0.001)) : datum.shown", as: "low" }, // a logarithm has no 0
       { calculate: "measure == 'validation error' ? 1 - datum.validation_accuracy_lo : datum.shown", as: "high" },
       { filter: "datum.shown > 0" },
+      byDepth.place,
+      interval("error_lo", "error_hi", percent),
     ],
     encoding: {
       ...epochs,
-      color: {
-        field: "depth", type: "nominal", title: "hidden layers", sort: depths, legend: { columns: wide ? 0 : 5 },
-        scale: { domain: depths, range: depths.map((depth) => `var(--depth-${depth % 9})`) },
-      },
+      color: byDepth.color,
       opacity: lit("chosen", "depth", 1, 0.08),
     },
     layer: [
@@ -142,13 +157,14 @@ const charts = {
           opacity: lit("chosen", "depth", 0.18, 0),
         },
       },
-      { ...pick("chosen", "depth"), mark: { type: "line", strokeWidth: 2 }, encoding: { y: number("shown") } },
+      { ...pick("chosen", "depth"), mark: { type: "line", strokeWidth: 2 }, encoding: { y: number("shown"), ...byDepth.dash } },
       {
-        mark: { type: "point", filled: true, size: 40 },
+        mark: { type: "point", filled: true, size: 45 },
         encoding: {
           y: number("shown"),
+          ...byDepth.shape,
           tooltip: tooltip(
-            ["depth", "hidden layers"], ["epoch"], ["error", "validation error", percent],
+            ["depth", "hidden layers"], ["epoch"], ["error", "validation error", percent], ["interval", "95 % interval"],
             ["validation_loss", "validation loss", ".3f"], ["train_loss", "training loss", ".4f"],
           ),
         },
@@ -213,35 +229,58 @@ const charts = {
           x: number("samples", { title: "sampled classes K", axis: { tickMinStep: 1, grid: false }, scale: { zero: false, nice: false, padding: 20 } }),
           y: number(type == "rule" ? "test_loss_lo" : "test_loss"),
           ...(type == "rule" && { y2: { field: "test_loss_hi" } }),
-          color: { field: "training", title: null, sort: null, scale: { range: ["var(--accent)", "var(--warm)"] }, legend: { columns: wide ? 2 : 1 } },
+          color: byTraining.color,
+          ...(type == "point" && byTraining.shape),
         },
       })),
     ],
   },
 
-  instance: {
-    description: "Top-1 accuracy on fresh views against the epoch, for each run",
-    height: 340,
-    data: { values: data.instance },
-    params: [only("Run:", [...new Set(data.instance.map((row) => row.training))])],
-    encoding: {
-      ...epochs,
-      y: number("accuracy", { title: "top-1 on fresh views", axis: { format: ".0%" } }),
-      color: {
-        field: "training", title: null, sort: null, legend: { columns: wide ? 2 : 1 },
-        scale: { range: [0, 1, 3, 5, 7, 8, 4, 6].map((depth) => `var(--depth-${depth})`) },
-      },
-      opacity: lit("run", "training", 1, 0.08),
-      tooltip: tooltip(["training"], ["epoch"], ["accuracy", "top-1", ".1%"], ["loss", "loss, nats", ".2f"]),
-    },
-    layer: [
-      { ...pick("run", "training"), mark: { type: "line", strokeWidth: 2 } },
-      { mark: { type: "point", filled: true, size: 60 } },
-    ],
-  },
+  instance: ofRuns("uniform", "Top-1 accuracy on new views against the epoch, for each run"),
+  zipf: ofRuns("zipf", "The same where images are drawn by Zipf's law"),
 };
 
+function ofRuns(law, description) {
+  const values = trainings(law);
+  const { color, dash, shape, place } = lines("training", values, null, wide ? 2 : 1);
+  const y = number("accuracy", { title: "top-1 on new views", axis: { format: ".0%" } });
+  return {
+    description,
+    height: law == "zipf" ? 240 : 340,
+    data: { values: runs(law) },
+    params: [only("Run:", values)],
+    transform: [place],
+    encoding: { ...epochs, color, opacity: lit("run", "training", 1, 0.08) },
+    layer: [
+      { ...pick("run", "training"), mark: { type: "line", strokeWidth: 2 }, encoding: { y, ...dash } },
+      {
+        mark: { type: "point", filled: true, size: 60 },
+        encoding: { y, ...shape, tooltip: tooltip(["training"], ["epoch"], ["accuracy", "top-1", ".1%"], ["loss", "loss, nats", ".2f"]) },
+      },
+    ],
+  };
+}
+
+// What a mouse shows where it points is written below the chart for a finger that touches it, or
+// comes near.
+const fingertip = 22;
+function touched(chart, { clientX: x, clientY: y }) {
+  const gap = (lo, hi, place) => Math.max(lo - place, place - hi, 0);
+  const [nearest] = [...chart.querySelectorAll("path, line, text")]
+    .filter((mark) => mark.__data__?.tooltip)
+    .map((mark) => [mark.__data__.tooltip, mark.getBoundingClientRect()])
+    .map(([shown, box]) => ({ shown, gap: Math.hypot(gap(box.left, box.right, x), gap(box.top, box.bottom, y)) }))
+    .sort((one, other) => one.gap - other.gap);
+  return nearest?.gap <= fingertip ? nearest.shown : {};
+}
+
 for (const [id, spec] of Object.entries(charts)) {
-  vegaEmbed(`#${id}`, { width: "container", ...spec }, { renderer: "svg", actions: false, mode: "vega-lite", config })
+  const chart = document.getElementById(id);
+  if (!chart) continue;
+  vegaEmbed(chart, { width: "container", ...spec }, { renderer: "svg", actions: false, mode: "vega-lite", config })
     .catch((error) => console.error(`${id}: ${error}`));
+  chart.addEventListener("click", (event) => {
+    const rows = Object.entries(touched(chart, event)).map((row) => row.join(": "));
+    chart.nextElementSibling.textContent = rows.join("; ");
+  });
 }

@@ -1,17 +1,20 @@
 // A drawing, made as MNIST made its digits, and what the first seed of each depth makes of it.
 const pad = document.getElementById("pad"), seen = document.getElementById("seen");
 const answers = document.getElementById("answers"), side = seen.width;
-const brush = Object.assign(pad.getContext("2d", { willReadFrequently: true }), {
-  lineWidth: 22, lineCap: "round", lineJoin: "round", strokeStyle: "#fff",
+const context = (canvas, lineWidth) => Object.assign(canvas.getContext("2d", { willReadFrequently: true }), {
+  lineWidth, lineCap: "round", lineJoin: "round", strokeStyle: "#fff", fillStyle: "#fff", imageSmoothingEnabled: false,
 });
+const brush = context(pad, 12), picture = context(seen, 1);
+// The strokes again in the size of a large digit, so that small ones have no thicker lines.
+const page = Object.assign(document.createElement("canvas"), { width: pad.width, height: pad.height });
+const copy = context(page, 22), fitted = 178, mostEnlarged = 8;
 
-// As tools/predict.py does it. Takes ink of 0 to 255 as rows; null without any.
+// As `centred` of tools/pictures.py does it, with ink of 0 to 255 as rows.
 function prepare(ink) {
-  const dark = (value) => value >= 25.5, box = side - 8;
+  const dark = (value) => value > 0.15 * 255, box = side - 8;
   const inked = (line) => line.some(dark);
   const rows = ink.map(inked), columns = ink[0].map((_, x) => ink.some((row) => dark(row[x])));
   const top = rows.indexOf(true), left = columns.indexOf(true);
-  if (top < 0) return null;
   const lengths = [rows.lastIndexOf(true) + 1 - top, columns.lastIndexOf(true) + 1 - left];
   const scale = box / Math.max(...lengths);
   const [height, width] = lengths.map((length) => Math.max(1, Math.round(scale * length)));
@@ -22,17 +25,17 @@ function prepare(ink) {
     for (let x = 0; x < width; x++) {
       const block = ink.slice(top + down[y], top + down[y + 1])
         .flatMap((row) => row.slice(left + across[x], left + across[x + 1]));
-      small.push(Math.round(block.filter(dark).reduce((a, b) => a + b, 0) / block.length));
+      small.push(block.reduce((a, b) => a + b, 0) / block.length);
     }
   }
-  const mass = small.reduce((a, b) => a + b);
+  const mass = small.reduce((a, b) => a + b), most = Math.max(...small);
   const place = (length, along) => {
     const middle = small.reduce((sum, value, i) => sum + value * along(i), 0) / mass;
-    return Math.min(Math.max(Math.round((side - 1) / 2 - middle), 0), side - length);
+    return Math.min(Math.max(Math.round(side / 2 - middle), 0), side - length);
   };
   const y0 = place(height, (i) => Math.floor(i / width)), x0 = place(width, (i) => i % width);
   const pixels = new Array(side * side).fill(0);
-  small.forEach((value, i) => { pixels[(y0 + Math.floor(i / width)) * side + x0 + (i % width)] = value; });
+  small.forEach((value, i) => { pixels[(y0 + Math.floor(i / width)) * side + x0 + (i % width)] = Math.round((255 * value) / most); });
   return pixels;
 }
 
@@ -75,7 +78,6 @@ function load() {
 const cell = (text, className = "") => Object.assign(document.createElement("td"), { textContent: text, className });
 
 async function show(pixels) {
-  const picture = seen.getContext("2d");
   picture.putImageData(new ImageData(Uint8ClampedArray.from(pixels.flatMap((v) => [v, v, v, 255])), side), 0, 0);
   let loaded;
   try {
@@ -99,49 +101,78 @@ async function show(pixels) {
   answers.replaceChildren(table);
 }
 
+// Strokes are lists of points; a tap is a stroke of one.
+let strokes = [];
+function ink(canvas, stroke) {
+  canvas.beginPath();
+  if (stroke.every(([x, y]) => x == stroke[0][0] && y == stroke[0][1])) {
+    canvas.arc(...stroke[0], canvas.lineWidth / 2, 0, 2 * Math.PI);
+    canvas.fill();
+  } else {
+    for (const point of stroke) canvas.lineTo(...point);
+    canvas.stroke();
+  }
+}
+
+function enlarge() {
+  const middles = [0, 1].map((axis) => {
+    const along = strokes.flat().map((point) => point[axis]);
+    return [(Math.min(...along) + Math.max(...along)) / 2, Math.max(...along) - Math.min(...along)];
+  });
+  const scale = Math.min(fitted / Math.max(...middles.map(([, length]) => length), 1), mostEnlarged);
+  return strokes.map((stroke) => stroke.map((point) =>
+    point.map((place, axis) => pad.width / 2 + scale * (place - middles[axis][0]))));
+}
+
 function showDrawing() {
-  const { data: rgba } = brush.getImageData(0, 0, pad.width, pad.height);
-  const ink = Array.from({ length: pad.height }, (_, y) =>
-    Array.from({ length: pad.width }, (_, x) => rgba[4 * (y * pad.width + x) + 3])); // how opaque
-  const pixels = prepare(ink);
-  if (pixels) show(pixels);
+  copy.clearRect(0, 0, page.width, page.height);
+  for (const stroke of enlarge()) ink(copy, stroke);
+  const { data: rgba } = copy.getImageData(0, 0, page.width, page.height);
+  show(prepare(Array.from({ length: page.height }, (_, y) =>
+    Array.from({ length: page.width }, (_, x) => rgba[4 * (y * page.width + x) + 3])))); // how opaque
 }
 
 function clear() {
+  strokes = [];
   brush.clearRect(0, 0, pad.width, pad.height);
-  seen.getContext("2d").clearRect(0, 0, side, side);
+  picture.clearRect(0, 0, side, side);
   answers.innerHTML = '<p class="note">Nothing is drawn yet.</p>';
 }
 
 const at = (event) => {
   const box = pad.getBoundingClientRect(), scale = pad.width / box.width;
-  return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+  return [event.clientX - box.left, event.clientY - box.top].map((place) => Math.min(Math.max(place * scale, 0), pad.width));
 };
-let drawing = false;
+let pen = null; // the pointer that draws: of a mouse the main button, of fingers the first
+let chosen = false; // whether a digit of the list is shown, which a stroke replaces
 pad.addEventListener("pointerdown", (event) => {
-  drawing = true;
+  if (event.button != 0 || !event.isPrimary) return;
+  if (chosen) clear();
+  chosen = false;
+  pen = event.pointerId;
   load().catch(() => {}); // it is said when there is something to show
-  brush.beginPath();
-  brush.moveTo(...at(event));
-  brush.lineTo(...at(event));
-  brush.stroke();
+  strokes.push([at(event)]);
+  ink(brush, strokes.at(-1));
 });
 addEventListener("pointermove", (event) => {
-  if (!drawing) return;
-  brush.lineTo(...at(event));
-  brush.stroke();
+  if (event.pointerId != pen) return;
+  strokes.at(-1).push(at(event));
+  ink(brush, strokes.at(-1).slice(-2));
 });
 for (const end of ["pointerup", "pointercancel"]) {
-  addEventListener(end, () => {
-    if (drawing) showDrawing();
-    drawing = false;
+  addEventListener(end, (event) => {
+    if (event.pointerId != pen) return;
+    pen = null;
+    showDrawing();
   });
 }
 document.getElementById("clear").addEventListener("click", clear);
 for (const button of document.querySelectorAll("[data-pixels]")) {
   button.addEventListener("click", async () => {
     clear();
+    chosen = true;
     await show(button.dataset.pixels.match(/../g).map((hex) => parseInt(hex, 16)));
+    brush.drawImage(seen, 0, 0, pad.width, pad.height);
     document.getElementById("draw").scrollIntoView();
   });
 }

@@ -100,8 +100,8 @@ def texts_of(figure):
     return [text.get_text() for text in axes.texts]
 
 
-BEST, BELOW = "may be the best depth (95 % confidence set)", "shown to be below the best"
-ALONE, OFF = "nearest width", "off the budget"
+BEST, BELOW = "may be the best (95 % confidence set)", "significantly below the best"
+ALONE, OFF = "not tested", "off the budget"
 
 
 @pytest.mark.parametrize(
