@@ -157,7 +157,7 @@ def main(
     *,
     make: Annotated[bool, typer.Option("--make", help="run `make`, set-up included")] = False,
 ) -> None:
-    """Run `dvc repro` twice, and write what the first run's stages and the second took."""
+    """Run `dvc repro` twice; write the times of the first run's stages and of the second run."""
     before = timing.load()
     command = ["make"] if make else DVC_REPRO
     table = repro(command)

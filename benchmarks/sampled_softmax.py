@@ -380,16 +380,16 @@ def report(table: pd.DataFrame, conditions: str, clock: str) -> str:
 
 def main(
     classes: Annotated[list[int] | None, typer.Option(help="numbers of classes C")] = None,
-    rivals: Annotated[list[str] | None, typer.Option(help="contestants besides ours")] = None,
-    rounds: Annotated[int, typer.Option(help="at most so many rounds", min=1)] = 100,
-    seconds: Annotated[float, typer.Option(help="for each contestant and C")] = 20.0,
+    rivals: Annotated[list[str] | None, typer.Option(help="contestants besides isoparam")] = None,
+    rounds: Annotated[int, typer.Option(help="largest number of rounds", min=1)] = 100,
+    seconds: Annotated[float, typer.Option(help="time limit for each contestant and C")] = 20.0,
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     features: Annotated[int, typer.Option(min=1)] = 512,
     samples: Annotated[list[int] | None, typer.Option(help="numbers of samples K")] = None,
-    law: Annotated[Law, typer.Option(help="of targets and samples")] = "uniform",
+    law: Annotated[Law, typer.Option(help="distribution of targets and samples")] = "uniform",
     threads: Annotated[int, typer.Option(min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    out: Annotated[Path, typer.Option(help="folder for what is written")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="folder to write to")] = RESULTS,
 ) -> None:
     """Measure, print the table, and write sampled_softmax.csv and .md, or sampled_softmax_zipf.*.
 

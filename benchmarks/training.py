@@ -562,16 +562,16 @@ def draw(epochs: pd.DataFrame, sizes: pd.DataFrame, title: str, clock: str) -> p
 
 def main(
     depths: Annotated[list[int] | None, typer.Option(help="hidden layers", min=0)] = None,
-    rivals: Annotated[list[str] | None, typer.Option(help="contestants besides ours")] = None,
-    rounds: Annotated[int, typer.Option(help="at most so many rounds", min=1)] = 5,
-    seconds: Annotated[float, typer.Option(help="for each contestant and depth")] = 4.0,
+    rivals: Annotated[list[str] | None, typer.Option(help="contestants besides isoparam")] = None,
+    rounds: Annotated[int, typer.Option(help="largest number of rounds", min=1)] = 5,
+    seconds: Annotated[float, typer.Option(help="time limit for each contestant and depth")] = 4.0,
     images: Annotated[int, typer.Option(min=128)] = 50_000,
     budget: Annotated[int, typer.Option(help="parameters at each depth")] = BUDGET,
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
     budgets: Annotated[list[int] | None, typer.Option(help="to compare, at one depth")] = None,
-    batch_sizes: Annotated[list[int] | None, typer.Option(help="likewise")] = None,
+    batch_sizes: Annotated[list[int] | None, typer.Option(help="to compare, at one depth")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    out: Annotated[Path, typer.Option(help="folder for what is written")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="folder to write to")] = RESULTS,
 ) -> None:
     """Measure, print the tables, and write training*.csv, training.md and training.png."""
     names = available(device)

@@ -44,7 +44,7 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Where the images come from, and how one's own are split."""
+    """The source of the images, and how own data are split."""
 
     dataset: Literal[
         "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-letters", "digits", "own"

@@ -1,8 +1,8 @@
-"""`make accept`: record code that changes no number, by a proof of minutes, not by hours of runs.
+"""`make accept`: records a change of code that changes no number, in minutes instead of hours.
 
-The guard first: all stages, on digits and in strict mode, give the recorded outputs. Then the code
-of the record and that of today train the same networks of the study, here and in default mode: both
-must give the same bytes. So it does not matter what processor the record is from.
+First the guard compares all stages, on digits and in strict mode, with the recorded outputs. Then
+the recorded code and the current code train the same networks of the study on this machine, in
+default mode, and must give the same bytes. The processor of the recorded run does not matter.
 """
 
 import json
@@ -111,7 +111,7 @@ def train(folder: Path, code: Path, *, anew: bool) -> dict[str, str]:
     Args:
         folder: where to; made.
         code: the project whose code and parameters are used.
-        anew: whether to make the split anew.
+        anew: whether to recompute the split.
 
     Returns:
         MD5 of the outputs by path.

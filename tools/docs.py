@@ -34,7 +34,7 @@ BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTAL
 
 
 def main() -> None:
-    """Write what lies between marker lines in the documents anew."""
+    """Rewrite the generated blocks of the documents."""
     for path in DOCUMENTS:
         old = path.read_text(encoding="utf-8")
         new = fill(old)
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def fill(text: str) -> str:
-    """Replace each block of a document by what the metrics say now."""
+    """Replace each block of a document by its current text."""
 
     def block(match: re.Match[str]) -> str:
         begin, name, end = match.groups()
@@ -188,7 +188,7 @@ def run() -> str:
 
 
 def recorded(name: str) -> Callable[[], str]:
-    """The block that is what a benchmark wrote."""
+    """The block with the report of a benchmark."""
     return lambda: files.read_text(RECORDS / f"{name}.md").rstrip()
 
 

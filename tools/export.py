@@ -24,7 +24,7 @@ def main(
     model: Annotated[str, typer.Argument(help="A model of params.yaml, such as L3.")],
     out: Annotated[Path, typer.Argument(help="The file to write, such as L3.onnx.")],
     seed: Annotated[
-        int | None, typer.Option(help="Of the replica; the first if not given.")
+        int | None, typer.Option(help="The seed of the network; by default the first.")
     ] = None,
 ) -> None:
     """Write one replica: `pixels` (N, D), float32 in [0, 255], to `logits` and `probabilities`."""

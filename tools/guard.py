@@ -1,8 +1,8 @@
-"""The guard over what no stage depends on: the study on digits gives the recorded outputs.
+"""The guard detects changes in code that no stage depends on: it runs the study on digits.
 
-It runs all stages, short and in strict mode, in a temporary copy of the project. The record holds
-hashes of data, weights, histories and figures. Of tables and metrics it holds the text, for the
-last bits of numpy's and scipy's results may depend on the processor.
+It runs all stages, short and in strict mode, in a temporary copy of the project. The record has
+hashes of data, weights, histories and figures, and the text of tables and metrics, since the last
+bits of numpy's and scipy's results may depend on the processor.
 """
 
 import math
@@ -74,7 +74,7 @@ def main(
 ) -> None:
     """Run all stages on digits in a temporary folder, and compare their outputs with the record.
 
-    The bits are promised for Linux on x86-64 with AVX2 and the recorded torch.
+    The bits are guaranteed for Linux on x86-64 with AVX2 and the recorded torch.
     """
     recorded = None if record else read_record()
     if reason := not_comparable(recorded):
@@ -141,7 +141,7 @@ def read_record() -> Record:
     """
     content = files.read_json(RECORD) if RECORD.exists() else {}
     if set(content) != Record.__required_keys__:
-        raise ValueError(f"{RECORD} is missing or damaged: `git checkout {RECORD}` brings it back")
+        raise ValueError(f"{RECORD} is missing or damaged: run `git checkout {RECORD}`")
     return cast("Record", content)
 
 

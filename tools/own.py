@@ -1,4 +1,4 @@
-"""One's own data for the study: described in params.yaml, with widths for them."""
+"""Own data for the study: describes them in params.yaml, and sets the widths."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Let the pages of `dvc plots` draw without a network, by a template with the library in it."""
+"""Makes the pages of `dvc plots` work offline: a template that contains the drawing library."""
 
 import subprocess
 import sys

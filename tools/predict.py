@@ -108,10 +108,12 @@ def main(
 
 def _check_dataset(dataset: str) -> None:
     if dataset == "own":
-        raise ValueError("predict reads pictures of digits: your own networks are for `export`")
+        raise ValueError(
+            "predict reads pictures of digits: use `export` for networks of your own data"
+        )
     if dataset == "digits":
         raise ValueError(
-            "the digits have 8 by 8 pixels and no known making: predict is for MNIST's"
+            "the digits have 8 by 8 pixels, made in an unknown way: predict needs MNIST"
         )
     if dataset not in DATASETS:
         raise ValueError(f"predict makes pictures as MNIST's were made, and {dataset}'s were not")
@@ -121,7 +123,7 @@ def _check_output(show: Path, paths: list[Path]) -> None:
     if show.suffix.lower() != ".png":
         raise ValueError(f"--show writes PNG: name a file such as {show.with_suffix('.png')}")
     if show.is_dir() or not show.parent.is_dir():
-        raise ValueError(f"{show} cannot be written: it must be a file in a folder that is there")
+        raise ValueError(f"{show} cannot be written: it must be a file in an existing folder")
     if show.exists() and any(path.exists() and show.samefile(path) for path in paths):
         raise ValueError(f"{show} is one of the pictures: name another file to write")
 

@@ -1,4 +1,4 @@
-"""`make verify`: does a run on this machine give what is recorded? No stage of DVC.
+"""`make verify`: compares a run on this machine with the recorded one. It is no stage of DVC.
 
 One model is trained from nothing, in default mode and with all seeds, in a temporary folder:
 nothing in the project changes. `make accept`, in tools/accept.py, is for changes of the code.
@@ -31,8 +31,8 @@ def main(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="The model to train, such as L3; that of the fewest hidden layers, but one or "
-            "more, unless said otherwise.",
+            help="The model to train, such as L3; by default the one with the fewest hidden "
+            "layers, at least one.",
             show_default=False,
         ),
     ] = None,
@@ -41,7 +41,7 @@ def main(
         bool,
         typer.Option(
             "--record-environment",
-            help=f"Verify nothing; write {ENVIRONMENT}, of the machine of a run to be recorded.",
+            help=f"Do not verify; write {ENVIRONMENT} for the machine of a recorded run.",
         ),
     ] = False,
 ) -> None:
@@ -55,7 +55,7 @@ def main(
     recorded = recorded_outputs(f"train@{name}", f"evaluate@{name}")
     metrics = f"metrics/depths/{name}.json"
     if not matches(Path(), {metrics: recorded[metrics]}):
-        raise ValueError(f"{metrics} is not the one of {files.LOCK}: run `dvc repro`")
+        raise ValueError(f"{metrics} differs from that of {files.LOCK}: run `dvc repro`")
     with TemporaryDirectory(prefix="isoparam-") as temporary:
         folder = Path(temporary)
         try:
@@ -102,7 +102,7 @@ def prepare(folder: Path, code: Path = ROOT, *, anew: bool = False) -> None:
     Args:
         folder: an empty one, to train in.
         code: the project whose parameters and stages are used.
-        anew: whether to make the split even where the recorded one is at hand.
+        anew: whether to make the split even if the recorded one is available.
 
     Raises:
         ValueError: if the split cannot be made, or would not be the recorded one.

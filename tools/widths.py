@@ -1,4 +1,4 @@
-"""The width of each depth that meets a budget: printed, or written to params.yaml."""
+"""The width of each depth that meets a budget, printed or written to params.yaml."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ def main(
         bool, typer.Option("--write", help="Set the widths in params.yaml, keeping its comments.")
     ] = False,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Another budget than that of params.yaml.")
+        int | None, typer.Option(min=1, help="A budget other than that of params.yaml.")
     ] = None,
     arguments: Annotated[
         bool, typer.Option("--arguments", help="Print arguments for `dvc exp run` instead.")

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Dataset(NamedTuple):
-    """What is known of a data set before its files are read.
+    """The properties of a data set that are known before its files are read.
 
     Attributes:
         features: of an image, its pixels.
@@ -28,11 +28,11 @@ DATASETS = {
 
 
 def dataset_of(name: str, own: Dataset | None) -> Dataset:
-    """What is known of a data set.
+    """The properties of a data set.
 
     Args:
         name: of DATASETS, or "own".
-        own: what is known of one's own data; not read for the others.
+        own: those of own data; ignored for other data sets.
 
     Example:
         >>> dataset_of("own", Dataset(features=30, classes=2, test_images=85)).classes

@@ -17,7 +17,7 @@ class Images(NamedTuple):
     """Images of one partition.
 
     Attributes:
-        images: (N, D), uint8; of one's own data that are no pictures, float32.
+        images: (N, D), uint8; float32 for own data other than pictures.
         labels: (N,), uint8; int32 where there are more than 256 classes.
     """
 

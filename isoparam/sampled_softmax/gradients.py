@@ -17,7 +17,7 @@ def keep_freed_blocks() -> None:
     """Make the C library keep the memory of a step for the next one, in a process of its own.
 
     A step takes and frees blocks of megabytes. glibc hands free memory back to the kernel beyond
-    twice the largest block that was ever freed, which then clears each page anew for the next
+    twice the largest block that was ever freed, which then clears each page again for the next
     step: up to a third of its time, in a process that has freed nothing large so far. This takes
     and frees a block of 30 MiB. It changes no result.
 
@@ -59,7 +59,7 @@ class SampledCrossEntropy(torch.autograd.Function):
         """Return the loss (B,), with the corrections and the bias folded into the offsets.
 
         Products are in `autocast`, or else in the dtype of the sums, which is float32 or float64.
-        `masked` (B, P) are the classes that are no negatives of an example.
+        `masked` (B, P) are the classes that are not negatives of an example.
         """
         dtype = torch.promote_types(input.dtype, torch.float32)
         of_products = autocast or dtype

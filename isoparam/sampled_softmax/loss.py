@@ -87,7 +87,7 @@ def sampled_linear_cross_entropy(
         samples: The draw, from a `Sampler` or made by hand; B are all examples, flattened.
         linear_bias: b, shape (C,).
         weight: What an example of each class counts, shape (C,), as in `F.cross_entropy`.
-        positives: Further classes of each example that are no negatives of it, of an integer
+        positives: Further classes of each example that are not negatives of it, of an integer
             dtype, shape (..., P). Entries outside [0, C), such as -1, fill up.
         reduction: "mean" over the targets that are not ignored, "sum" or "none".
         ignore_index: Target value whose examples count for nothing; -100 if None.
@@ -179,7 +179,7 @@ def sampled_linear_cross_entropy(
 
 
 def _masked(target: Tensor, positives: Tensor | None, *, mask_hits: bool) -> Tensor | None:
-    """The classes that are no negatives of an example, shape (B, P)."""
+    """The classes that are not negatives of an example, shape (B, P)."""
     own = target[:, None] if mask_hits else None
     if positives is None:
         return own

@@ -128,7 +128,7 @@ class SampledLinearCrossEntropyLoss(nn.Module):
             input: Features, shape (B, d), (d,) or (..., d).
             target: True classes, of an integer dtype, shape (B,), () or (...).
             samples: A draw to use in training instead of one of the sampler's.
-            positives: Further classes of each example that are no negatives of it, in training
+            positives: Further classes of each example that are not negatives of it, in training
                 and in evaluation, shape (..., P); entries outside [0, C) fill up.
             generator: Source of the sampler's randomness; PyTorch's own if None.
 

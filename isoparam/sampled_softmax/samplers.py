@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 # Sums of float32 probabilities differ from 1 by less than this, whatever the number of classes.
 SUM_TOLERANCE = 1e-6
 
-# A sampler that counts makes its table anew once there are so many more counts, in their share.
+# A counting sampler rebuilds its table when the counts have grown by this share.
 GROWTH = 0.1
 
-# A sampler's table has one number for each class.
+# A vector has one number for each class.
 Vector: TypeAlias = "Tensor | Sequence[float] | np.ndarray[Any, Any]"
 
 
@@ -219,8 +219,8 @@ class UnigramSampler(CategoricalSampler):
     def update(self, ids: Tensor) -> None:
         """Count classes, such as a batch's targets, and let the law follow.
 
-        It is tabulated anew, in O(C), whenever the counts have grown by a tenth: what is drawn
-        and what is reported is the law of the last table.
+        Its table is rebuilt, in O(C), whenever the counts have grown by a tenth. Draws and reports
+        use the law of the last table.
 
         Args:
             ids: Of any shape and integer dtype. Those outside [0, C) do not count.

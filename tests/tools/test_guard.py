@@ -151,10 +151,10 @@ def test_another_version_of_a_package_leaves_out_what_depends_on_it():
 
 def test_a_missing_or_damaged_record_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"digits\.json is missing or damaged: `git checkout"):
+    with pytest.raises(ValueError, match=r"digits\.json is missing or damaged: run `git checkout"):
         guard.read_record()
     files.write_json(guard.RECORD, {"hashes": {}})
-    with pytest.raises(ValueError, match=r"digits\.json is missing or damaged: `git checkout"):
+    with pytest.raises(ValueError, match=r"digits\.json is missing or damaged: run `git checkout"):
         guard.read_record()
     files.write_json(guard.RECORD, dict(RECORD))
     assert guard.read_record() == RECORD

@@ -137,7 +137,7 @@ def test_show_puts_the_picture_beside_what_is_seen():
 
 @pytest.mark.parametrize(
     ("show", "message"),
-    [("seen.jpg", "--show writes PNG"), ("no/seen.png", "a folder that is there")],
+    [("seen.jpg", "--show writes PNG"), ("no/seen.png", "an existing folder")],
 )
 def test_show_where_it_cannot_be_written_is_refused(show, message):
     with pytest.raises(ValueError, match=message):

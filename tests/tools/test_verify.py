@@ -131,7 +131,7 @@ def test_other_accuracies_are_different(study):
     files.write_json(study.folder / path, metrics | {"test_accuracies": [9.0, 9.0]})
     code, output = run(study)
     assert code == 1
-    assert f"error: {path} is not the one of dvc.lock: run `dvc repro`" in output
+    assert f"error: {path} differs from that of dvc.lock: run `dvc repro`" in output
     edit_lock(study, path, files.md5_of(study.folder / path))
     code, output = run(study)
     assert code == 1
@@ -160,7 +160,7 @@ def test_without_its_data_it_is_not_comparable(study, failing):
     ("missing", "sentence"),
     [
         ("dvc.lock", "error: dvc.lock has no run of train@L1 to compare with: run `dvc repro`"),
-        ("metrics/depths/L1.json", "error: metrics/depths/L1.json is not the one of dvc.lock"),
+        ("metrics/depths/L1.json", "error: metrics/depths/L1.json differs from that of dvc.lock"),
     ],
 )
 def test_a_missing_record_is_one_sentence(study, missing, sentence):
