@@ -133,6 +133,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
         axes.set_ylabel("test accuracy, %")
         axes.set_xticks(widths.index, [f"{depth}\n{units}" for depth, units in widths.items()])
         axes.margins(x=0.07)
+        axes.set_ylim(top=min(100, axes.get_ylim()[1]))
         axes.set_title(
             f"Accuracy against depth at {budget:,} parameters\n",
             loc="left",

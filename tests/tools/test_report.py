@@ -581,6 +581,8 @@ def page_of_dvc(tmp_path_factory):
         rows = list(csv.DictReader(Path(TABLE).read_text(encoding="utf-8").splitlines()))
         for row in rows:
             row["accuracy_hi"] = 1.004 if row["model"] == "L3" else row["accuracy_hi"]
+            if row["model"] == "L1":  # as of one seed
+                row["accuracy_lo"] = row["accuracy_hi"] = ""
         with Path(TABLE).open("w", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
@@ -613,7 +615,7 @@ def test_pages_of_dvc_are_drawn(browser, page_of_dvc, width, dark):
     for chart in (depth, curve):
         assert chart["legend"] == [1, 1]
         levels = [float(label[:-1]) for label in chart["labels"] if label.endswith("%")]
-        assert max(levels) <= 100
+        assert 90 < min(levels) < max(levels) <= 100
         assert chart["clipped"] == 0
     # Both revisions are seen, also where they coincide.
     assert len(set(depth["points"])) == len(depth["points"]) == 16

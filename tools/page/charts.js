@@ -67,7 +67,10 @@ const charts = {
     description: "Test accuracy against the number of hidden layers, with 95 % intervals",
     height: 320,
     data: { values: deep },
-    transform: [interval("accuracy_lo", "accuracy_hi", percent)],
+    transform: [
+      interval("accuracy_lo", "accuracy_hi", percent),
+      { calculate: "isValid(datum.accuracy_hi) ? min(1, datum.accuracy_hi) : null", as: "end" }, // no axis above 100 %
+    ],
     encoding: {
       x: { field: "depth", type: "ordinal", title: "hidden layers", axis: { labelAngle: 0 } },
       color: { field: "verdict", title: null, legend: { columns: wide ? 0 : 1 }, scale: byVerdict("var(--accent)", "var(--muted)", "var(--warm)", "var(--accent)") },
@@ -82,7 +85,7 @@ const charts = {
         mark: { type: "rule", strokeWidth: 3, strokeCap: "round" },
         encoding: {
           y: number("accuracy_lo", { title: "test accuracy", scale: { zero: false }, axis: { format: percent } }),
-          y2: { field: "accuracy_hi" },
+          y2: { field: "end" },
         },
       },
       {

@@ -239,6 +239,14 @@ def test_many_models_stand_in_rows_of_nine():
     assert figure.get_figheight() > 3 * 3
 
 
+def test_no_axis_goes_above_100_percent():
+    row = ("L2", 2, 588, 813_802, True, 5, 0.998, 0.993, 1.003, True, 0.0012)
+    (axes,) = depth_accuracy(table(row), BUDGET).axes
+    low, high = axes.get_ylim()
+    assert low < 99.3
+    assert high == 100
+
+
 def test_a_long_note_stays_within_the_figure():
     words = "a note of many words that no line of the figure can hold; " * 4
     figure = Figure(figsize=(PAGE_INCHES, 3), layout="constrained")
