@@ -9,9 +9,10 @@ unexport $(filter PYTHON%,$(.VARIABLES))
 
 .PHONY: repro test test-all verify accept demo report docs lock repository FORCE
 
+# As `dvc repro`, with an estimate and the time left.
 repro: .venv/ready
 	@python -m tools mend
-	dvc repro
+	@python -m tools repro
 
 test: repository .venv/ready
 	ruff check .

@@ -1,6 +1,7 @@
 """What makes a function a command: arguments, one sentence for an error, progress."""
 
 import ctypes
+import inspect
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 # The model of a stage's command. DVC starts commands by a shell, so a name from params.yaml is no
 # part of them: it comes from the name of the stage, such as train@L3.
@@ -29,7 +30,7 @@ ModelName = Annotated[
 def run(main: Callable[..., None]) -> None:
     """Run a stage's function as a command."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
+    app.command(help=explanation(main))(main)
     run_application(app)
 
 
@@ -46,8 +47,14 @@ def run_application(app: typer.Typer) -> None:
         sys.exit(1)
 
 
+def explanation(main: Callable[..., None]) -> str:
+    """The docstring of a command, its paragraphs as lines of their own, to be broken anywhere."""
+    paragraphs = inspect.cleandoc(main.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[str], None]]:
+def progress(description: str, total: int, unit: str = "epochs") -> Iterator[Callable[[str], None]]:
     """A bar on a terminal, a line at each tenth of the way in a log.
 
     Yields:
@@ -55,7 +62,9 @@ def progress(description: str, total: int) -> Iterator[Callable[[str], None]]:
     """
     console = Console(stderr=True)
     if console.is_terminal:
-        with Progress(console=console) as bar:
+        count = TextColumn("{task.completed:.0f} of {task.total:.0f} " + unit)
+        columns = *Progress.get_default_columns()[:2], count, TimeRemainingColumn()
+        with Progress(*columns, console=console) as bar:
             task = bar.add_task(description, total=total)
             yield lambda text: bar.update(task, advance=1, description=f"{description} {text}")
         return
@@ -65,26 +74,26 @@ def progress(description: str, total: int) -> Iterator[Callable[[str], None]]:
         nonlocal done
         done += 1
         if done * 10 // total > (done - 1) * 10 // total:
-            print(f"{description} {done}/{total} {text}", file=sys.stderr, flush=True)
+            print(f"{description} {done}/{total} {unit} {text}", file=sys.stderr, flush=True)
 
     yield advance
 
 
 def die_with_parent() -> None:
-    """On Linux, let the kernel end a stage of DVC when DVC dies, so that none is orphaned.
+    """On Linux, let the kernel end a command of DVC's or make's with these: none is orphaned.
 
     One whose parent died before that was said has process 1 for a parent, and ends now. A command
     that was started by hand may outlive its shell, as those of `nohup` do.
     """
-    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
+    if sys.platform != "linux" or not {"DVC_STAGE", "MAKELEVEL"} & os.environ.keys():
         return
     set_parent_death_signal = 1
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
     if os.getppid() == 1:
-        # In a container process 1 may be DVC itself, or the shell that it starts this command by.
+        # In a container process 1 may be the parent itself, or the shell that it starts this by.
         command = Path("/proc/1/cmdline").read_bytes()
-        if b"dvc" not in command and b"stages." not in command:
-            sys.exit("error: the dvc that started this stage is gone")
+        if not any(name in command for name in (b"dvc", b"make", b"stages.", b"tools")):
+            sys.exit("error: what started this command is gone")
 
 
 def available_cores() -> int:

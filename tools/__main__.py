@@ -19,6 +19,7 @@ NAMES = (
     "plots-page",
     "predict",
     "report",
+    "repro",
     "verify",
     "widths",
 )
@@ -33,6 +34,7 @@ def main() -> None:
 
 # Only the requested command is imported: torch alone takes seconds.
 for name in [name for name in sys.argv[1:2] if name in NAMES] or NAMES:
-    app.command(name)(import_module(f"tools.{name.replace('-', '_')}").main)
+    main_of = import_module(f"tools.{name.replace('-', '_')}").main
+    app.command(name, help=commands.explanation(main_of))(main_of)
 
 commands.run_application(app)

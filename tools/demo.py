@@ -1,17 +1,22 @@
-"""The study on scikit-learn's digits, in a copy of the project: no network, a minute or two."""
+"""The study on scikit-learn's digits in a copy of the project, with two branches to compare.
+
+It needs no network and takes some minutes.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
-from contextlib import chdir
+import time
+from contextlib import chdir, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pipeline import files, parameters
-from tools import widths
+from tools import setup, widths
 
 # Small images and few of them want a small network and more epochs.
 CHANGES: dict[tuple[str, ...], Any] = {
@@ -24,44 +29,156 @@ CHANGES: dict[tuple[str, ...], Any] = {
 LEARNING_RATE = 0.02
 
 
+# On the branch to compare with `main`: a network that is off the budget.
+BRANCH, WIDER = "wider", ("L2", 200)
+
+# Written when all is done: what changes after that is the user's.
+FINISHED = Path(".git/finished")
+IDENTITY = "demo@localhost"
+
+# By these git, in a hook, names the repository of the project.
+REPOSITORY = "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"
+
+README = """# A study to play with
+
+This is a copy of isoparam, with a git history of its own, in which the study ran on 1,797 digits of
+8 by 8 pixels. All results are on one page: report/index.html. The commands below assume
+
+```console
+$ cd {folder}
+$ . {activate}
+```
+
+**Compare two branches.** On `wider` the network {model} has {width} units a layer, more than the
+budget allows. Both branches are committed; the page is dvc_plots/index.html and needs no network.
+
+```console
+$ dvc plots diff main {branch}
+$ dvc metrics diff main {branch}
+$ git switch {branch} && dvc checkout    # back: git switch main && dvc checkout
+```
+
+**Change something.** Edit params.yaml, such as the width of L3, and look at what that touches. Only
+L3 is trained anew, and the figure is drawn again.
+
+```console
+$ dvc status
+$ dvc repro
+$ dvc metrics diff
+```
+
+**Try many things.** Each run is an experiment that DVC remembers; nothing is committed.
+
+```console
+$ dvc exp run --set-param train.epochs=40 --name longer
+$ dvc exp show --only-changed
+```
+
+`make demo` in the project makes this folder anew, unless it has changes or commits of yours.
+"""
+
+
 def main(
     folder: Annotated[
-        Path, typer.Argument(help="Where the copy goes; replaced if it exists.")
+        Path, typer.Argument(help="Where the copy goes; an earlier demo there is replaced.")
     ] = Path("demo"),
     *,
     run: Annotated[bool, typer.Option(help="Run the pipeline in the copy.")] = True,
 ) -> None:
     """Copy the project to FOLDER, switch it to the digits and run `dvc repro` there.
 
-    All results are then on a page, report/index.html in FOLDER.
+    Results are committed in two branches, `main` and `wider`, and are on a page,
+    report/index.html in FOLDER. A demo with changes or commits of yours is not replaced.
     """
-    if folder.exists() and not (folder / ".demo").exists():
-        raise ValueError(f"{folder} exists and is no earlier demo: name another folder")
+    for name in REPOSITORY:
+        os.environ.pop(name, None)
+    setup.require_repository()
     if folder.exists():
+        check_replaceable(folder)
         shutil.rmtree(folder)
     make(folder, CHANGES, LEARNING_RATE)
     if run:
-        from tools import environment, report
+        begin = time.monotonic()
+        print(f"The study on small digits, in {folder}, and then a branch to compare it with.")
+        run_study(folder)
+        print(f"\n{folder} is ready after {(time.monotonic() - begin) / 60:.1f} minutes.")
+        print(f"Open {folder / 'report/index.html'}, one page with all results.")
+        print(f"Compare two branches: cd {folder} && {dvc_of()} plots diff main {BRANCH}")
+        print(f"{folder / 'README.md'} says what else to try.")
 
-        call(folder, sys.executable, "-m", "dvc", "repro")
-        with chdir(folder):
-            files.write_json(environment.ENVIRONMENT, environment.environment())
-            report.main()
-        print(f"All of it is on one page, {folder / 'report/index.html'}.")
+
+def check_replaceable(folder: Path) -> None:
+    """Find nothing of the user's in a folder.
+
+    Raises:
+        ValueError: if it is no demo, or changed since it was made.
+    """
+    if not (folder / ".demo").exists():
+        raise ValueError(f"{folder} exists and is no earlier demo: name another folder")
+    if not (folder / FINISHED).exists():
+        return
+    changes, authors = (
+        subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True).stdout
+        for arguments in (("status", "--porcelain"), ("log", "--all", "--format=%ae"))
+    )
+    if changes or set(authors.decode().split()) != {IDENTITY}:
+        raise ValueError(
+            f"{folder} has changes or commits of yours: name another folder, as in "
+            f"`python -m tools demo {folder}2`, or remove it first"
+        )
+
+
+def run_study(folder: Path) -> None:
+    """Run the pipeline in the copy, commit its results in two branches, and make the page."""
+    from tools import environment, plots_page, report, repro
+
+    activate = Path(sys.prefix, "bin/activate").absolute()
+    with chdir(folder):
+        repro.run()
+        files.write_json(environment.ENVIRONMENT, environment.environment())
+        model, width = WIDER
+        files.write(
+            Path("README.md"),
+            README.format(
+                folder=Path.cwd(), activate=activate, model=model, width=width, branch=BRANCH
+            ),
+        )
+        commit(Path(), "The study on digits")
+        call(Path(), "git", "switch", "--quiet", "--create", BRANCH)
+        with parameters.edited_params() as document:
+            document["models"][model]["width"] = width
+        repro.run()
+        commit(Path(), f"{model} of {width} units")
+        call(Path(), "git", "switch", "--quiet", "main")
+        call(Path(), sys.executable, "-m", "dvc", "checkout", "--quiet")
+        plots_page.main()
+        report.main()
+        FINISHED.touch()
+
+
+def dvc_of() -> str:
+    """The dvc of this environment, as it is called from anywhere."""
+    return str(Path(sys.prefix, "bin/dvc").absolute())
 
 
 def make(folder: Path, changes: dict[tuple[str, ...], Any], learning_rate: float) -> None:
     """Copy the project, change its parameters, fit the widths to the budget, and commit it."""
     copy(folder)
     edit(folder, changes, learning_rate)
-    with chdir(folder):
+    with chdir(folder), redirect_stdout(StringIO()):  # its table is no news
         widths.main(write=True)
-    for command in (
-        ("init", "--quiet", "--initial-branch=main"),
-        ("add", "--all"),
-        ("-c", "user.name=demo", "-c", "user.email=demo@localhost", "commit", "-qm", "start"),
-    ):
-        call(folder, "git", *command)
+    call(folder, "git", "init", "--quiet", "--initial-branch=main")
+    commit(folder, "start")
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit all that is there, whatever the user's settings say of signatures and hooks."""
+    settings = ("user.name=demo", f"user.email={IDENTITY}", "commit.gpgsign=false")
+    options = [
+        part for each in (*settings, f"core.hooksPath={os.devnull}") for part in ("-c", each)
+    ]
+    call(folder, "git", "add", "--all")
+    call(folder, "git", *options, "commit", "--quiet", "--message", message)
 
 
 def copy(folder: Path) -> None:

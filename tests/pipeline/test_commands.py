@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import psutil
 import pytest
@@ -45,7 +46,8 @@ def wait_for(condition):
 
 @pytest.fixture
 def by_hand(monkeypatch):
-    monkeypatch.delenv("DVC_STAGE", raising=False)
+    for name in ("DVC_STAGE", "MAKELEVEL"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def start_by_a_shell_that_leaves(folder):
@@ -81,8 +83,10 @@ def test_a_command_outlives_the_thread_that_started_it(tmp_path):
 
 
 @LINUX
-def test_under_dvc_a_command_ends_with_its_parent(tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_STAGE", "train@L3")
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize(("name", "value"), [("DVC_STAGE", "train@L3"), ("MAKELEVEL", "1")])
+def test_under_dvc_and_make_a_command_ends_with_its_parent(name, value, tmp_path, monkeypatch):
+    monkeypatch.setenv(name, value)
     command = start_by_a_shell_that_leaves(tmp_path)
     command.wait(60)
     assert not (tmp_path / "done").exists()
@@ -93,15 +97,15 @@ def test_a_log_gets_a_line_for_each_tenth_at_most(total, capsys, monkeypatch):
     # A terminal is what rich takes them for.
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
-    with commands.progress("work", total) as advance:
+    with commands.progress("work", total, "items") as advance:
         for number in range(1, total + 1):
             advance(f"item {number}")
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
     assert len(lines) == min(total, 10)
-    assert lines[-1] == f"work {total}/{total} item {total}"
-    assert all(re.fullmatch(rf"work \d+/{total} item \d+", line) for line in lines)
+    assert lines[-1] == f"work {total}/{total} items item {total}"
+    assert all(re.fullmatch(rf"work \d+/{total} items item \d+", line) for line in lines)
 
 
 @pytest.fixture
@@ -127,6 +131,28 @@ def test_each_stage_explains_itself(name, run, monkeypatch):
     assert (code, err) == (0, "")
     assert "Usage: " in plain
     assert main.__doc__.split("\n")[0] in re.sub(r"\s+", " ", plain)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+def test_an_explanation_fills_its_lines(columns, run, monkeypatch):
+    def main() -> None:
+        """Do it.
+
+        This is a paragraph of two lines, of which the first is longer than some terminals are
+        wide, so that it is broken; and a third one, with which
+        the paragraph ends.
+        """
+
+    # rich and typer ask different ones.
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERMINAL_WIDTH", str(columns))
+    _, out, _ = run(main, "--help")
+    lines = [line.strip() for line in re.sub(r"\x1b\[[\d;]*m", "", out).splitlines()]
+    lines = lines[lines.index("Do it.") + 2 :]
+    lines = lines[: lines.index("")]
+    assert lines[-1].endswith("ends.")
+    for line, following in pairwise(lines):
+        assert len(line) + 1 + len(following.split()[0]) > columns - 2
 
 
 @pytest.mark.parametrize(
