@@ -102,7 +102,8 @@ def assumptions() -> str:
         "The tests assume that all depths have the same standard deviation over seeds, "
         f"{percent(found['deviation'], 3)} percentage points. Bartlett's test {verdict} this (p "
         f"{_p(found['p_equal'], '= ')}). In simulated studies with equal means and the measured "
-        f"deviations, Tukey's test raises a false alarm in {percent(found['level'], 1)} %."
+        f"deviations, Tukey's test raises a false alarm in {percent(found['level'], 1)} % of "
+        "them."
     )
 
 
@@ -156,7 +157,7 @@ def differences() -> str:
     *names, last = comparisons["p_best"]
     cells = {(pair["first"], pair["second"]): _points(pair) for pair in comparisons["pairs"]}
     return markdown(
-        "".join(f" | less {first}:" for first in names),
+        "".join(f" | minus {first}:" for first in names),
         (
             " | ".join([second, *(cells.get((first, second), "") for first in names)])
             for second in (*names[1:], last)

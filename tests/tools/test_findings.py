@@ -138,7 +138,7 @@ def test_the_claim_is_modest_where_no_test_is_possible(means, seeds, says, study
 def test_the_matrix_has_each_pair_once_and_the_significant_ones_bold(study):
     study(TWO_BEST)
     header, _, *rows = findings.differences().splitlines()
-    assert header == "| | less L1 | less L2 |"
+    assert header == "| | minus L1 | minus L2 |"
     assert rows == [
         "| L2 | **+1.00** |  |",
         "| L3 | **+1.00** | 0.00 |",
