@@ -1,6 +1,6 @@
 #!/bin/bash
-# Read by the jobs that may run side by side: go to a clone of what was submitted, for DVC lets only
-# one command at a time work in a folder.
+# Sourced by the jobs that may run in parallel: change to a clone of the submitted commit, since DVC
+# allows only one command at a time in a folder.
 set -eu
 export PATH="$SLURM_SUBMIT_DIR/.venv/bin:$PATH"
 clone=$(mktemp -d)
@@ -8,9 +8,9 @@ trap 'rm -rf "$clone"' EXIT
 git clone --quiet --no-checkout "$SLURM_SUBMIT_DIR" "$clone"
 cd "$clone"
 git checkout --quiet --detach "$COMMIT"
-# The remote may be known to this file alone.
+# The remote may be defined in this file only.
 if [ -f "$SLURM_SUBMIT_DIR/.dvc/config.local" ]; then
     cp "$SLURM_SUBMIT_DIR/.dvc/config.local" .dvc/
 fi
-# A job that is sent again goes on from the epochs that the last one finished.
+# A resubmitted job resumes from the last finished epoch.
 ln -s "$SLURM_SUBMIT_DIR/.checkpoints" .checkpoints
