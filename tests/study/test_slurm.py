@@ -236,7 +236,7 @@ RELATIVE = "error: the DVC remote has a relative path"
         ({}, False, "error: no DVC remote that all machines reach: run 'dvc remote add"),
         ({"url": "../remote"}, False, RELATIVE),
         ({"url": "ssh://host/remote", "keyfile": "key"}, False, RELATIVE),
-        ({"url": "/remote"}, True, "error: jobs work on clones, without the uncommitted changes"),
+        ({"url": "/remote"}, True, "error: jobs work on clones without the uncommitted changes"),
     ],
 )
 def test_what_the_jobs_would_not_see_is_not_submitted(few, tmp_path, settings, changed, message):
