@@ -157,7 +157,14 @@ const charts = {
         encoding: {
           y: number("low", { scale: { type: "log", nice: false }, title: null, axis: { format: "~g", labelExpr: "measure == 'validation error' && datum.label ? format(datum.value, '~%') : datum.label" } }),
           y2: { field: "high" },
-          opacity: lit("chosen", "depth", 0.18, 0),
+          // Nine bands on each other are faint, one alone is not.
+          opacity: {
+            condition: [
+              { test: "only == datum.depth", value: 0.25 },
+              { test: { and: ["only == 'all'", { param: "chosen" }] }, value: 0.1 },
+            ],
+            value: 0,
+          },
         },
       },
       { ...pick("chosen", "depth"), mark: { type: "line", strokeWidth: 2 }, encoding: { y: number("shown"), ...byDepth.dash } },
