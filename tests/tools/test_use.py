@@ -34,6 +34,27 @@ def read_yaml(name):
     return YAML(typ="safe").load((ROOT / name).read_text(encoding="utf-8"))
 
 
+def test_the_table_of_experiments_keeps_what_is_swept():
+    text = (ROOT / "docs/use.md").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r"dvc exp show .*--drop '(.+)'", text)
+    columns = {
+        "models.L2.width": True,
+        "params.yaml:models.L2.width": True,
+        "train.epochs": True,
+        "learning_rates.yaml:L3": True,
+        "metrics/depths/L2.json:test_accuracy": True,
+        "test_accuracy": True,
+        "metrics/depths/L2.json:val_accuracy": False,
+        "metrics/depths/L2.json:test_lo": False,
+        "models/depths/L2": False,
+        "isoparam/network": False,
+        "metrics/depths": False,
+        "params.yaml": False,
+    }
+    # As DVC does it.
+    assert {name: not re.match(pattern, name) for name in columns} == columns
+
+
 def test_the_artifact_is_the_model_that_validation_chose():
     summary = read_json("metrics/summary.json")
     (chosen,) = (
