@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import GENUINE
+from conftest import GENUINE, ROOT
 from PIL import Image, ImageDraw, ImageOps
 
 from tools import pictures
@@ -190,3 +190,11 @@ def test_photographs_of_pen_on_paper_have_strokes_and_one_digit(digit):
     assert reading.digits == 1
     assert reading.pixels.max() == 255
     assert 40 <= (reading.pixels > 127).sum() <= 220
+
+
+@pytest.mark.parametrize("name", ["five", "seven"])
+def test_the_pictures_of_the_documents_hold_a_digit_each(name):
+    reading = pictures.read(ROOT / f"examples/{name}.png", 28)
+    assert reading.digits == 1
+    rows, columns = np.nonzero(reading.pixels.reshape(28, 28))
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 in {19, 20, 21}  # as in MNIST
