@@ -41,7 +41,7 @@ def run_application(app: typer.Typer) -> None:
         app()
     except (ValueError, OSError) as error:
         text = str(error)
-        if isinstance(error, OSError):  # without the number that Python puts first
+        if isinstance(error, OSError):  # without the error number that Python puts first
             text = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or text
         print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
@@ -55,7 +55,7 @@ def explanation(main: Callable[..., None]) -> str:
 
 @contextmanager
 def progress(description: str, total: int, unit: str = "epochs") -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal, a line at each tenth of the way in a log.
+    """Show a progress bar on a terminal, or a line for each tenth of the work in a log.
 
     Yields:
         A function to call after each of `total` pieces of work, with a text to show.
@@ -80,10 +80,10 @@ def progress(description: str, total: int, unit: str = "epochs") -> Iterator[Cal
 
 
 def die_with_parent() -> None:
-    """On Linux, let the kernel end a command of DVC's or make's with these: none is orphaned.
+    """On Linux, let the kernel end a command of DVC or make with its parent: none is orphaned.
 
-    One whose parent died before that was said has process 1 for a parent, and ends now. A command
-    that was started by hand may outlive its shell, as those of `nohup` do.
+    If the parent died before this call, process 1 is the parent, and the command ends now. A
+    command that was started by hand may outlive its shell, as those of `nohup` do.
     """
     if sys.platform != "linux" or not {"DVC_STAGE", "MAKELEVEL"} & os.environ.keys():
         return

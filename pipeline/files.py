@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and outputs of earlier stages held against dvc.lock."""
+"""Atomic writes of files, and outputs of earlier stages compared with dvc.lock."""
 
 import json
 import os
@@ -19,18 +19,18 @@ LOCK = Path("dvc.lock")
 
 
 def from_root(path: Path) -> Path:
-    """A path as it is or, where there is none, from the root of the project.
+    """A path as it is if it exists, otherwise from the root of the project.
 
-    That is elsewhere where DVC runs an experiment in a copy of the project: it says where.
+    The root differs if DVC runs an experiment in a copy of the project; a variable names it.
     """
     return path if path.exists() else Path(os.environ.get("DVC_ROOT", ""), path)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write a file or a folder to, which becomes `path` when all went well.
+    """A temporary name for a file or a folder, which is renamed to `path` on success.
 
-    It is a name of this process alone; what dead ones of this host left of `path` is removed.
+    The name is unique to this process. Leftovers of dead processes of this host are removed.
 
     Raises:
         ValueError: if the system refuses, as on a full disk or in a read-only folder.
@@ -49,18 +49,18 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise ValueError(
             f"{path} cannot be written: {error.strerror or error}; "
-            "see to that and run `dvc repro`, which goes on from here"
+            "solve this and run `dvc repro`, which resumes from here"
         ) from None
     finally:
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError):  # the first error is the one to report
             _remove(partial)
 
 
 def as_recorded(path: Path) -> Path:
-    """An output of an earlier stage, found to be what dvc.lock says, for DVC does not look.
+    """An output of an earlier stage, after a comparison with dvc.lock.
 
-    It hands out what is in its cache unseen, though a disk may have flipped bits of it. A stage
-    that is run by hand takes what is there.
+    DVC does not check the files in its cache, in which a disk may have flipped bits. A stage that
+    is run by hand takes the file as it is.
 
     Args:
         path: a file or folder that dvc.lock may list as an output.
@@ -82,7 +82,7 @@ def as_recorded(path: Path) -> Path:
 
 
 def md5_of(path: Path) -> str:
-    """As DVC reckons it: of a folder, that of a list of its files."""
+    """The MD5 sum as DVC computes it: for a folder, that of a list of its files."""
     if path.is_file():
         return md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     names = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
@@ -91,13 +91,13 @@ def md5_of(path: Path) -> str:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file atomically."""
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     write(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -118,7 +118,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a CSV file, whole or not at all; numbers keep all their digits, None is empty."""
+    """Write a CSV file atomically; numbers keep all their digits, None is empty."""
     with replacing(path) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
 

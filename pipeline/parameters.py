@@ -18,7 +18,7 @@ def read_params() -> Parameters:
     """The checked content of params.yaml.
 
     Raises:
-        ValueError: if it is missing, not YAML, or not what the schema asks for.
+        ValueError: if it is missing, not YAML, or not valid by the schema.
     """
     return _read_yaml(PARAMETERS, Parameters)
 
@@ -27,7 +27,7 @@ def learning_rate_of(name: str) -> float:
     """The learning rate of a model, from the checked content of learning_rates.yaml.
 
     Raises:
-        ValueError: if that is missing, not what the schema asks for, or has no such model.
+        ValueError: if that is missing, not valid by the schema, or has no such model.
     """
     rates = _read_yaml(LEARNING_RATES, LearningRates).root
     if name not in rates:

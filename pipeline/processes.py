@@ -47,13 +47,13 @@ def run_all(
 ) -> list[Result]:
     """Do all jobs, each in a process.
 
-    A job may be done a part at a time: while `work` returns None it is called again, after the
-    parts of the others and perhaps in another process. So no core waits for a long last job.
+    A job may be done in parts: while `work` returns None it is called again, after the parts of the
+    others and perhaps in another process, so that no core waits for a long last job.
 
     Args:
         work: a module's function; it gets a job and a function to report progress with.
         jobs: 1 or more, begun in this order; those done in one part longest first.
-        workers: processes side by side; as many as there are cores if None.
+        workers: number of parallel processes; the number of cores if None.
         advance: called with the text of each report.
         preload: modules that `work` imports, to be loaded once for all processes.
 
@@ -174,7 +174,7 @@ def _end_with_parent() -> None:
 
 
 def _call(work: Callable[[Any, Report], Any], job: Any, report: Report) -> tuple[str, Any]:
-    """What to send to the parent: the result, or an error that it knows without importing torch."""
+    """The result for the parent, or an error whose class it knows without importing torch."""
     try:
         return "result", work(job, report)
     except OSError as error:
@@ -182,7 +182,7 @@ def _call(work: Callable[[Any, Report], Any], job: Any, report: Report) -> tuple
     except ValueError as error:
         return "error", ValueError(str(error))
     except Exception as error:  # noqa: BLE001 (the parent raises it)
-        # torch has no class of its own for it on a CPU.
+        # torch has no special class for this error on a CPU.
         if isinstance(error, MemoryError) or (
             isinstance(error, RuntimeError) and "memory" in str(error)
         ):

@@ -36,7 +36,7 @@ def run(name: str, jobs: Sequence["Job"], workers: int | None) -> list[list["Row
     Args:
         name: of the model.
         jobs: what to train.
-        workers: processes side by side; as many as there are cores if None.
+        workers: number of parallel processes; the number of cores if None.
 
     Returns:
         The history of each job; of a trial that diverged, its epochs until then.
@@ -60,7 +60,7 @@ def forget(name: str) -> None:
 
 
 def _train(part: _Part, report: processes.Report) -> "list[Row] | None":
-    """Train on for a while; the history if that was the end, None if not."""
+    """Continue a training for a while; the history if it is done, None otherwise."""
     from isoparam.images.files import load_tensors, save_tensors
     from isoparam.network.jobs import train
 
@@ -87,13 +87,13 @@ def _epochs_done(checkpoint: Path) -> int:
 
 
 def _checkpoint(name: str, job: "Job", common: str) -> Path:
-    """Where a job that is not done is kept: named by a hash of all that it depends on."""
+    """The checkpoint of an unfinished job, named by a hash of all that the job depends on."""
     everything = f"{job.recipe} {job.seeds} {job.device} {version('torch')} {common}"
     return CHECKPOINTS / name / sha256(everything.encode()).hexdigest()[:32]
 
 
 def _digest_of_data_and_code(split: Path) -> str:
-    """Of the split and of the code that decides numbers."""
+    """A hash of the split and of the code that decides numbers."""
     code = sorted(Path(__file__).parents[1].glob("isoparam/**/*.py"))
     digest = sha256()
     for path in (split / "train.safetensors", split / "validation.safetensors", *code):

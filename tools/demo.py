@@ -18,7 +18,7 @@ import typer
 from pipeline import files, parameters
 from tools import setup, widths
 
-# Small images and few of them want a small network and more epochs.
+# Few and small images need a small network and more epochs.
 CHANGES: dict[tuple[str, ...], Any] = {
     ("data", "dataset"): "digits",
     ("budget",): 9610,  # one hidden layer of 128
@@ -58,8 +58,8 @@ $ dvc metrics diff main {branch}
 $ git switch {branch} && dvc checkout    # back: git switch main && dvc checkout
 ```
 
-**Change something.** Edit params.yaml, such as the width of L3, and look at what that touches. Only
-L3 is trained anew, and the figure is drawn again.
+**Change something.** Edit params.yaml, such as the width of L3, and see what it affects. Only L3 is
+trained again, and the figure is drawn again.
 
 ```console
 $ dvc status
@@ -67,14 +67,14 @@ $ dvc repro
 $ dvc metrics diff
 ```
 
-**Try many things.** Each run is an experiment that DVC remembers; nothing is committed.
+**Try many things.** DVC records each run as an experiment; nothing is committed.
 
 ```console
 $ dvc exp run --set-param train.epochs=40 --name longer
 $ dvc exp show --only-changed
 ```
 
-`make demo` in the project makes this folder anew, unless it has changes or commits of yours.
+`make demo` in the project replaces this folder, unless it has changes or commits of yours.
 """
 
 
@@ -114,7 +114,7 @@ def check_replaceable(folder: Path) -> None:
         ValueError: if it is no demo, or changed since it was made.
     """
     if not (folder / ".demo").exists():
-        raise ValueError(f"{folder} exists and is no earlier demo: name another folder")
+        raise ValueError(f"{folder} exists and is not an earlier demo: name another folder")
     if not (folder / FINISHED).exists():
         return
     changes, authors = (

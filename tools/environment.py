@@ -39,14 +39,14 @@ def processor() -> dict[str, Any]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:
         lines = []
-    told = {key.strip(): text.strip() for key, _, text in (line.partition(":") for line in lines)}
-    name = told.get("model name") or platform.processor() or None
-    if name and "cpu family" in told:  # two generations may have one name
-        name += f", family {told['cpu family']}, model {told['model']}"
+    fields = {key.strip(): text.strip() for key, _, text in (line.partition(":") for line in lines)}
+    name = fields.get("model name") or platform.processor() or None
+    if name and "cpu family" in fields:  # two generations may have one name
+        name += f", family {fields['cpu family']}, model {fields['model']}"
     return {
-        "vendor": told.get("vendor_id"),
+        "vendor": fields.get("vendor_id"),
         "processor": name,
-        "flags": sorted(told.get("flags", "").split()),
+        "flags": sorted(fields.get("flags", "").split()),
     }
 
 

@@ -1,4 +1,4 @@
-"""`make` mends what a killed DVC left half-written: DVC 3.67 replaces some files in place.
+"""`make` repairs files that a killed DVC left half-written: DVC 3.67 writes some in place.
 
 No result is lost: weights, tables and figures are elsewhere, and each run that ended is in the
 run-cache, from where the next `dvc repro` takes it.
@@ -24,7 +24,7 @@ TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp")
 
 
 def main() -> None:
-    """Mend what a DVC that was killed left half-written; say what, or nothing."""
+    """Repair files that a killed DVC left half-written, and report each."""
     if not DVC.is_dir():
         raise ValueError(".dvc is missing: run this from the root of the project")
     if not Path(".git").exists():
@@ -35,7 +35,7 @@ def main() -> None:
             try:
                 stack.callback(LockFile(str(DVC / "tmp" / name)).close)
             except LockError:
-                return  # a DVC is at work: nothing of its is half-written for long
+                return  # a DVC is at work: its files are half-written for a moment only
         mend_rwlock(DVC / "tmp/rwlock")
         mend_run_cache(DVC / "cache/runs")
         for folder in ("data", "models", "metrics", "plots", ".dvc/cache/files"):
@@ -45,14 +45,14 @@ def main() -> None:
 
 
 def do_without_git() -> None:
-    """DVC refuses to work in a folder that is no git repository, unless it is told to."""
+    """Let DVC work in a folder that is not a git repository, which it refuses by default."""
     config = DVC / "config.local"
     if config.exists() and "no_scm" in config.read_text(encoding="utf-8"):
         return
     command = sys.executable, "-m", "dvc", "config", "--quiet", "--local", "core.no_scm", "true"
     subprocess.run(command, check=True)
     say(
-        "this folder is no git repository: DVC does without, by core.no_scm in .dvc/config.local; "
+        "this folder is not a git repository: core.no_scm in .dvc/config.local lets DVC work; "
         "after `git init` run `dvc config --local --unset core.no_scm`"
     )
 
@@ -86,9 +86,9 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def mend_lock(path: Path) -> None:
-    """Put the committed dvc.lock in the place of one that DVC cannot read.
+    """Replace a dvc.lock that DVC cannot read by the committed one.
 
-    The damaged one is kept. Conflicts of a merge are left to whoever merges.
+    The damaged one is kept. Merge conflicts are left to the user.
     """
     if not path.exists() or is_valid(path, _parse_yaml, _schemas().lockfile):
         return

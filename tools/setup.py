@@ -17,7 +17,7 @@ from typing import Any
 VENV = Path(".venv")
 PYTHON = VENV / "bin/python"
 LOCK = Path("requirements.lock")
-# What was made: its folder, Python, lock file and files. One that is unfinished is made anew.
+# The record of .venv: its folder, Python, lock file and files. An unfinished one is made again.
 READY, UNFINISHED = VENV / "ready", VENV / "unfinished"
 
 VERSION = "import sys; print(*sys.version_info[:2], sys.version)"
@@ -41,7 +41,7 @@ def main(*options: str) -> None:
     if "--repository" in options:
         require_repository()
         return
-    # What was started ends first: subprocess.run sees to that.
+    # A subprocess ends first: subprocess.run waits for it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended by a signal"))
     fault = find_fault(asked="--asked" in options)
     if fault is None and ready().get("lock") == digest():
@@ -87,7 +87,7 @@ def main(*options: str) -> None:
 
 
 def find_fault(*, asked: bool) -> "str | None":
-    """What is wrong in .venv, so that it must be made anew; None if nothing is."""
+    """The reason to make .venv again, or None."""
     if VENV.exists() and not VENV.is_dir():
         sys.exit(f"error: {VENV} is a file: move it elsewhere, for a folder of this name is made")
     if not VENV.exists() or not any(VENV.iterdir()):
@@ -198,19 +198,19 @@ def install() -> None:
 
 
 def require_repository() -> None:
-    """End with a sentence where git knows no repository, as in what was unpacked from a ZIP."""
+    """End with a sentence if this is not a git repository, as after unpacking a ZIP."""
     command = ["git", "rev-parse", "--git-dir"]
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, env={**os.environ, "LC_ALL": "C"}
         )
     except FileNotFoundError:
-        sys.exit("error: git is not installed, which tells the files of the project from others")
+        sys.exit("error: git is not installed, which lists the files of the project")
     reason = done.stderr.decode(errors="replace").strip()
     if "not a git repository" in reason:
         reason = (
-            "this folder is no git repository, and git tells the files of the project from "
-            "others: run `git init` here"
+            "this folder is not a git repository, and git lists the files of the project: run "
+            "`git init` here"
         )
     if done.returncode:
         sys.exit(f"error: {reason}")

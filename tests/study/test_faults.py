@@ -36,7 +36,7 @@ from stages import (
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux has")
 
 RESULTS = ("data", "models", "metrics", "plots", "dvc.lock")
-WHEN_MENDED = "see to that and run `dvc repro`, which goes on from here"
+WHEN_MENDED = "solve this and run `dvc repro`, which resumes from here"
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def test_while_dvc_is_at_work_nothing_is_mended(project):
 def test_without_git_dvc_is_reported_so_once(project, capfd):
     subprocess.run(["rm", "-r", ".git"], check=True)
     mend.main()
-    assert "this folder is no git repository" in capfd.readouterr().err
+    assert "this folder is not a git repository" in capfd.readouterr().err
     assert "no_scm = true" in (project / ".dvc/config.local").read_text(encoding="utf-8")
     mend.main()
     assert capfd.readouterr().err == ""

@@ -194,7 +194,7 @@ def test_what_comes_from_a_zip_says_what_to_do_before_it_downloads_anything():
     for goal in ("demo", "test", "verify", "accept"):
         done = make(goal)
         assert done.returncode == 2
-        assert done.stderr.startswith("error: this folder is no git repository, and git tells ")
+        assert done.stderr.startswith("error: this folder is not a git repository, and git ")
         assert "others: run `git init` here\n" in done.stderr
     assert not Path(".venv").exists()
     subprocess.run(["git", "init", "--quiet"], check=True)
