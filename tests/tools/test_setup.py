@@ -195,7 +195,7 @@ def test_what_comes_from_a_zip_says_what_to_do_before_it_downloads_anything():
         done = make(goal)
         assert done.returncode == 2
         assert done.stderr.startswith("error: this folder is not a git repository, and git ")
-        assert "others: run `git init` here\n" in done.stderr
+        assert "run `git init` here\n" in done.stderr
     assert not Path(".venv").exists()
     subprocess.run(["git", "init", "--quiet"], check=True)
     assert make("repository").returncode == 0
