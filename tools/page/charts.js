@@ -39,10 +39,10 @@ const byVerdict = (...range) => ({ domain: shown, range: shown.map((verdict) => 
 const dashes = [[1, 0], [7, 3], [2, 3]];
 const shapes = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right"];
 const colour = (i) => `var(--depth-${i && 1 + ((i - 1) % 8)})`;
-function lines(field, values, title, columns) {
+function lines(field, values, title, columns, first = 0) {
   const encode = (look, legend) => ({ field, type: "nominal", title, sort: values, legend, scale: { domain: values, range: values.map((_, i) => look(i)) } });
   return {
-    color: encode(colour, { columns }),
+    color: encode((i) => colour(first + i), { columns }),
     shape: { shape: encode((i) => shapes[i % shapes.length], { columns }) },
     // Of a field of its own: the legend is that of colours and shapes.
     dash: { strokeDash: { field: "dash", type: "nominal", legend: null, scale: { domain: [0, 1, 2], range: dashes } } },
@@ -50,7 +50,7 @@ function lines(field, values, title, columns) {
   };
 }
 const byDepth = lines("depth", depths, "hidden layers", wide ? 0 : 5);
-const byTraining = lines("training", [...new Set(data.sampled.filter((row) => row.samples).map((row) => row.training))], null, wide ? 2 : 1);
+const byTraining = lines("training", [...new Set(data.sampled.filter((row) => row.samples).map((row) => row.training))], null, wide ? 2 : 1, 4); // grey is the full softmax
 const runs = (law) => data.instance.filter((row) => row.images == law);
 const trainings = (law) => [...new Set(runs(law).map((row) => row.training))];
 
@@ -252,7 +252,7 @@ const charts = {
 
 function ofRuns(law, description) {
   const values = trainings(law);
-  const { color, dash, shape, place } = lines("training", values, null, wide ? 2 : 1);
+  const { color, dash, shape, place } = lines("training", values, null, wide ? 2 : 1, law == "zipf" ? 4 : 0);
   const y = number("accuracy", { title: "top-1 on new views", axis: { format: ".0%" } });
   return {
     description,
