@@ -48,7 +48,7 @@ OURS, FLOOR, FULL, TENSORFLOW = "isoparam", "floor", "full cross-entropy", "Tens
 KEPT, ADAPTIVE = "isoparam, repeats kept", "nn.AdaptiveLogSoftmaxWithLoss"
 Law = Literal["uniform", "zipf"]
 LEARNING_RATE = 1e-3
-# As many as there are frequent words in the descriptions of Debian's packages.
+# The number of frequent words in the descriptions of Debian's packages.
 ZIPF_CLASSES = 31_579
 
 

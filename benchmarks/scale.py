@@ -43,10 +43,10 @@ stages:
     outs: [table]
 """
 
-# Of which the report says what they would cost.
+# The report extrapolates to this number of models.
 MANY = 100_000
 
-# What is measured, in this order: in which folder, and the command.
+# The measured steps, in order: the folder and the command.
 TASK, TASK_PUSH = "a task: one stage in a clone", "a task: its push"
 HEAD = "the head: all stages in a clone"
 TARGET = "part0/dvc.yaml:train@m0"

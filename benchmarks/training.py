@@ -322,9 +322,9 @@ STEPS: dict[str, Callable[[Problem, int], Step]] = {
     COMPILED: functools.partial(autograd_step, compiled=True),
 }
 CONTESTANTS = [*STEPS, SKLEARN, LOADER, LOADER2, KERAS, KERAS_JIT]
-# Of slow ones a tenth of an epoch is timed.
+# A tenth of an epoch is timed of slow contestants.
 PARTS = {SKLEARN: 10, LOADER: 10, LOADER2: 10}
-# Of processes side by side a fifth.
+# A fifth is timed of parallel processes.
 PROCESS_PART = 5
 
 

@@ -40,7 +40,7 @@ class File(NamedTuple):
     md5: str
 
 
-# What torchvision.datasets.MNIST reads. Its own download is not used: it has no time-out, stops at
+# torchvision.datasets.MNIST reads these. Its own download is not used: it has no time-out, stops at
 # the first source that sends a damaged file, and importing it takes seconds.
 FILES = (
     File("train-images-idx3-ubyte", 16 + 60_000 * 784, "6bbc9ace898e44ae57da46a324031adb"),
@@ -56,14 +56,14 @@ FASHION_MD5 = (
     "8181f5470baa50b63fa0f6fddb340f0a",
     "15d484375f8d13e6eb1aabb0c3f46965",
 )
-# Where Debian's package dataset-fashion-mnist puts them, and the address of its makers.
+# Debian's package dataset-fashion-mnist puts them here; the address is that of its authors.
 FASHION_SOURCES = (
     "/usr/share/datasets/fashion-mnist",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 )
 GZIP_MAGIC = b"\x1f\x8b"
 
-# For one file from one source, and for each wait for an answer or for more bytes.
+# Limits for one file from one source, and for each wait for an answer or for more bytes.
 TIME_LIMIT_SECONDS = 180.0
 STALL_LIMIT_SECONDS = 15.0
 REDIRECT_LIMIT = 5
@@ -302,7 +302,7 @@ def answer(address: str) -> Iterator[Callable[[int], bytes]]:
         ) as response:
             if response.status_code != requests.codes.ok:
                 raise ValueError(f"HTTP status {response.status_code}")
-            # Not `read`, which waits for all the bytes however slowly they come; and the file as it
+            # `read` would wait for all the bytes however slowly they come. The file is read as it
             # is, even if the server calls the packing an encoding of the transfer.
             yield partial(response.raw.read1, decode_content=False)
 
@@ -327,7 +327,7 @@ def digits() -> dict[str, bytes]:
     1,797 images of 8 by 8 pixels, whose values 0 to 16 become 0 to 255 rounded half up: 1,500 drawn
     at random with a fixed seed to train with, the other 297 to test.
     """
-    # Here, because it takes seconds and MNIST does without.
+    # Imported here, because it takes seconds and MNIST does not need it.
     from sklearn.datasets import load_digits
 
     source = load_digits()
@@ -353,7 +353,9 @@ def from_torchvision(dataset: str, folders: Sequence[str]) -> dict[str, bytes]:
     Raises:
         ValueError: if a file is neither there nor to be had.
     """
-    from torchvision import datasets  # here, because it takes seconds and MNIST does without
+    from torchvision import (
+        datasets,
+    )  # imported here, because it takes seconds and MNIST does not need it
 
     kind, options = {
         "kmnist": (datasets.KMNIST, {}),

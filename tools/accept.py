@@ -19,7 +19,7 @@ from tools import guard, verify
 
 LOCKS = (files.LOCK, Path("tuning/dvc.lock"))
 CODE = ("isoparam/", "stages/")
-# Of each of the two networks that are trained: the seeds do not depend on each other.
+# The seeds of both trained networks: two suffice, since seeds do not depend on each other.
 SEEDS = 2
 
 

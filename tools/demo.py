@@ -29,14 +29,14 @@ CHANGES: dict[tuple[str, ...], Any] = {
 LEARNING_RATE = 0.02
 
 
-# On the branch to compare with `main`: a network that is off the budget.
+# The branch to compare with `main` has this network, which is off the budget.
 BRANCH, WIDER = "wider", ("L2", 200)
 
-# Written when all is done: what changes after that is the user's.
+# This file is written at the end: later changes are the user's.
 FINISHED = Path(".git/finished")
 IDENTITY = "demo@localhost"
 
-# By these git, in a hook, names the repository of the project.
+# In a hook, git names the repository of the project by these variables.
 REPOSITORY = "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"
 
 README = """# A study to play with

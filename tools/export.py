@@ -15,7 +15,7 @@ from pipeline import files, parameters
 from tools import findings
 
 MODELS = Path("models/depths")
-# Of the operators used here; any runtime of the last years has it.
+# The version of the operators used here; every runtime of the last years has it.
 OPSET = 17
 PIXELS = "values as in the data, of pictures 0 to 255; flatten a picture row by row"
 

@@ -169,7 +169,7 @@ def pairs() -> str:
     """The table of all differences that the matrix shows, with what it leaves out."""
     rows = []
     for pair in read_comparisons()["pairs"]:
-        # Of the second less the first, as in the matrix.
+        # The matrix has second minus first.
         lo, hi = (None if pair[end] is None else -100 * pair[end] for end in ("hi", "lo"))
         ends = "" if lo is None or hi is None else f"{lo:+.3f} to {hi:+.3f}"
         p = "" if pair["p_adjusted"] is None else _p(pair["p_adjusted"])

@@ -31,7 +31,7 @@ CHANGES = demo.CHANGES | {
     ("seeds",): [0, 7, 8],
 }
 
-# Where one model is tuned, apart from the study, whose learning rates the tuning would change.
+# One model is tuned here, apart from the study, whose learning rates the tuning would change.
 TUNED = Path("tuned")
 TUNED_MODEL: dict[str, Any] = {"L1": {"depth": 1, "width": 128}}
 
@@ -103,7 +103,7 @@ def run_stages(folder: Path) -> None:
     Args:
         folder: a copy of the project with the changes of the guard, in which nothing ran yet.
     """
-    # Set here they save each stage a second start, which loads torch once more.
+    # Setting them here saves each stage a second start, which loads torch again.
     strict = "env", *(f"{name}={value}" for name, value in bits.STRICT.items())
     demo.call(folder, *strict, "dvc", "repro")
     tuned = folder / TUNED

@@ -13,7 +13,7 @@ from scipy import ndimage
 Array = NDArray[Any]
 
 DARK, LIGHT = 1, -1
-# What hangs together by corners is one part.
+# Pixels that touch at corners belong to one part.
 AROUND = np.ones((3, 3))
 
 

@@ -19,7 +19,7 @@ from zc.lockfile import LockError, LockFile
 DVC = Path(".dvc")
 LOCKS = (Path("dvc.lock"), Path("tuning/dvc.lock"))
 CONFLICT = "<<<<<<< "
-# Of DVC, which copies to such a name first; what it copies from is whole.
+# DVC copies to such a name first; the source of the copy is whole.
 TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp")
 
 

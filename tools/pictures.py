@@ -22,7 +22,7 @@ BLANK = 10
 # centre of mass lies in the middle.
 MARGIN = 4
 STROKE = 2.6 / 20
-# Of the ink's level: paper up to the one, full from the other on.
+# Levels of the ink: paper below the first, full ink above the second.
 FAINT, FULL = 0.15, 0.9
 # A part of less merit looks like no digit.
 LEAST_MERIT = 0.1

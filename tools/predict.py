@@ -21,7 +21,7 @@ from tools import findings, pictures
 MODELS = Path("models/depths")
 # Those with one known making of their pictures.
 DATASETS = ("mnist", "qmnist")
-# Of the mean over the seeds: an answer below this is called unsure.
+# An answer is called unsure if its mean probability over the seeds is below this.
 SURE = 0.8
 # Pixels of each picture in what `--show` writes, and below it for the answer.
 PANEL, LINE = 280, 24

@@ -109,7 +109,7 @@ def read_tables() -> dict[str, pd.DataFrame]:
     for error, accuracy in (("error", ""), ("error_lo", "_hi"), ("error_hi", "_lo")):
         curves[error] = 1 - curves[f"validation_accuracy{accuracy}"]
     pairs = pd.DataFrame(
-        # Of the row less the column.
+        # The chart shows the row minus the column.
         pair
         | {
             name: None if pair[other] is None else -pair[other]

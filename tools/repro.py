@@ -24,16 +24,16 @@ from pipeline import commands, files, parameters
 from pipeline.schema import Parameters
 from tools import findings
 
-# Of a run of the study with as many processes, on as many cores.
+# The recorded run of the study, and its number of processes and cores.
 RECORDED, WORKERS = Path("benchmarks/results/repro.csv"), 2
-# Of one of these processes, at L4: benchmarks/results/training_processes.csv.
+# A step of one of these processes at L4: benchmarks/results/training_processes.csv.
 STEP_SECONDS, SIZES, BATCH = 0.00376, (784, 405, 405, 405, 405, 10), 128
-# What the study trains, in the units of `work_of`.
+# The work of the study's trainings, in the units of `work_of`.
 WORK = {"train": 51e9, "sampled": 105_300, "instance": 267_936}
-# Training images, of MNIST and of the digits.
+# The numbers of training images of the digits and of MNIST.
 IMAGES = {"digits": 1_297}
 MNIST = 50_000
-# Where DVC says which stage begins, is skipped, or comes from the cache.
+# In these logs DVC reports which stage begins, is skipped, or comes from the cache.
 LOGGERS = ("dvc.stage", "dvc.stage.run", "dvc.stage.cache")
 # Stages have taken that long before the estimate of the others is corrected by it.
 SURE_SECONDS = 20.0

@@ -27,7 +27,7 @@ def main(
     params = parameters.read_params()
     budget = budget or params.budget
     sizes = sizes_of(params.data.dataset, params.data.own)
-    # Of 39 columns at the study's budget, for the narrowest terminals.
+    # The table has 39 columns at the study's budget, for the narrowest terminals.
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for head in ("", "depth", "ideal\nwidth", "width", "para-\nmeters", "off by"):
         table.add_column(head, justify="right" if head else "left", no_wrap=True)

@@ -12,7 +12,7 @@ from isoparam.images.datasets import Dataset
 from isoparam.images.mnist import Images
 
 KEYS = {"x", "y", "x_train", "y_train", "x_test", "y_test", "classes"}
-# Pixels of bytes, which turn into grey by what Pillow calls L.
+# Modes with 8 bits a channel, which Pillow converts to grey, its mode L.
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 
 

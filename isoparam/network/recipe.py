@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-# Of the matrix products; weights, momentum and loss are float32.
+# The dtype of the matrix products; weights, momentum and loss are float32.
 Precision = Literal["float32", "bfloat16"]
 
 

@@ -90,7 +90,7 @@ class SampledCrossEntropy(torch.autograd.Function):
         margin = top.sub_(s_c).sub_(p.amax(1).log_())  # (B,), logsumexp_k s_k - s_c
         ctx.save_for_backward(x, weight_rows, p.to(of_products), margin, rows)
         ctx.like = input.dtype, linear_weight.shape, linear_weight.dtype, sparse, ids.dim() == 1
-        # What is narrower than the sums is rounded once, after rows of equal classes are summed.
+        # A weight narrower than the sums is rounded once, after rows of equal classes are summed.
         ctx.merge = merge or torch.promote_types(linear_weight.dtype, dtype) != linear_weight.dtype
         return F.softplus(margin, threshold=40)  # 1 + e^-40 is 1 in float64 too
 

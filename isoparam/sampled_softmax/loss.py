@@ -38,7 +38,7 @@ def never_compiled(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling():
-            # Not as a decorator: what it imports takes seconds, which only those wait who compile.
+            # Not a decorator: its imports take seconds, which only compilation should cost.
             why = "the sampled softmax draws as many classes as it finds and has sparse gradients"
             eager: Callable[P, R] = torch.compiler.disable(function, reason=why)
             return eager(*args, **kwargs)

@@ -139,7 +139,7 @@ class CategoricalSampler(LawSampler):
     def _tabulate(self, probs: Tensor) -> None:
         cumulative = probs.cumsum(0)
         cumulative /= cumulative[-1].clone()
-        # What is drawn are the steps of the rounded sums, so these are what is reported.
+        # Draws follow the steps of the rounded sums, so these are reported.
         steps = cumulative.diff(prepend=cumulative.new_zeros(1))
         if not bool((steps > 0).all()):
             j = int(steps.argmin())
