@@ -1,6 +1,6 @@
 """Runs `dvc repro` and writes what each stage took: seconds, memory, imports.
 
-Run it in a folder without results, such as one of `python -m tools.demo --no-run`; what is up to
+Run it in a folder without results, such as one of `python -m tools demo --no-run`; what is up to
 date takes no time.
 
 python -m benchmarks.repro

@@ -2,3 +2,7 @@
 
 Here belongs what reads results. No stage depends on this folder in dvc.yaml.
 """
+
+from pipeline import refuse_to_run
+
+refuse_to_run("tools")

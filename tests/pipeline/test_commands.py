@@ -193,3 +193,16 @@ def test_arguments_that_are_none_are_refused(arguments, message, run):
     assert (code, out) == (2, "")
     assert message.lower() in err.lower()
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("module", ["tools.predict", "tools.findings", "pipeline.files"])
+def test_a_module_that_is_no_command_says_so(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "photo.jpg"],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {module} is no command: `python -m tools` lists the commands\n"
