@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Annotated
 
 import typer
@@ -39,9 +40,14 @@ def run_application(app: typer.Typer) -> None:
     die_with_parent()
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, CalledProcessError) as error:
         text = str(error)
-        if isinstance(error, OSError):  # without the error number that Python puts first
+        if isinstance(error, CalledProcessError):
+            reason = (error.stderr or "").strip().splitlines()
+            text = ": ".join([f"`{' '.join(map(str, error.cmd))}` failed", *reason[:1]])
+        elif isinstance(error, FileNotFoundError) and error.filename == "git":
+            text = "git is not installed"
+        elif isinstance(error, OSError):  # without the error number that Python puts first
             text = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or text
         print(f"error: {text}", file=sys.stderr)
         sys.exit(1)

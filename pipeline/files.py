@@ -123,8 +123,8 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(partial, index=False, lineterminator="\n")
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV file that has at least these columns and a row.
+def read_csv(path: Path, columns: Sequence[str], *, may_be_empty: bool = False) -> pd.DataFrame:
+    """Read a CSV file that has at least these columns and, unless it may be empty, a row.
 
     Raises:
         ValueError: if it is missing or damaged.
@@ -134,7 +134,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     except ValueError as error:
         raise ValueError(f"{path} is not valid CSV ({error}): run `dvc repro`") from None
     missing = [column for column in columns if column not in table]
-    if missing or table.empty:
+    if missing or (table.empty and not may_be_empty):
         raise ValueError(
             f"{path} must have rows and the columns {', '.join(columns)}, "
             f"got {len(table)} rows and {', '.join(table)}: run `dvc repro`"

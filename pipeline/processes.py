@@ -5,12 +5,14 @@ torch is imported by the processes that work, not by the one that waits for them
 
 import multiprocessing
 import os
+import re
 import signal
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from tempfile import gettempdir
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -110,7 +112,7 @@ def _start(
             connection, end = context.Pipe()
             with end:
                 started = context.Process(target=_serve, args=(end, work), daemon=True)
-                started.start()
+                _begin(started)
             processes[connection] = started
         yield processes
     finally:
@@ -118,6 +120,19 @@ def _start(
             process.kill()
         for process in processes.values():
             process.join()
+
+
+def _begin(process: "BaseProcess") -> None:
+    """Start a process; the first start also starts the server that forks them all."""
+    try:
+        process.start()
+    except OSError as error:
+        if "AF_UNIX" not in str(error):
+            raise
+        raise ValueError(
+            f"the folder for temporary files, {gettempdir()}, has too long a name for a socket in "
+            "it: set TMPDIR to one of at most 70 characters, such as /tmp"
+        ) from None
 
 
 def _messages(
@@ -173,6 +188,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+_NO_MEMORY = re.compile("memory|failed to map segment|only be initialized once per process")
+
+
 def _call(work: Callable[[Any, Report], Any], job: Any, report: Report) -> tuple[str, Any]:
     """The result for the parent, or an error whose class it knows without importing torch."""
     try:
@@ -182,9 +200,10 @@ def _call(work: Callable[[Any, Report], Any], job: Any, report: Report) -> tuple
     except ValueError as error:
         return "error", ValueError(str(error))
     except Exception as error:  # noqa: BLE001 (the parent raises it)
-        # torch has no special class for this error on a CPU.
+        # torch has no special class for this error on a CPU. A library that finds no memory while
+        # it is loaded raises ImportError, then and at the next import.
         if isinstance(error, MemoryError) or (
-            isinstance(error, RuntimeError) and "memory" in str(error)
+            isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error))
         ):
             reason = " ".join(str(error).split())
             return "error", ValueError(

@@ -25,7 +25,8 @@ def main() -> None:
     params = parameters.read_params()
     names = params.data.names if params.data.dataset == "own" else None
     tables = {
-        name: files.read_csv(TABLES / f"{name}.csv", columns) for name, columns in COLUMNS.items()
+        name: files.read_csv(TABLES / f"{name}.csv", columns, may_be_empty=name == "hard_digits")
+        for name, columns in COLUMNS.items()
     }
     summary = tables["summary"]
     figures = {

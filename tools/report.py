@@ -148,7 +148,7 @@ def read_tables() -> dict[str, pd.DataFrame]:
 def hard_digits() -> list[dict[str, Any]]:
     """The test images that the most networks get wrong, as pictures, largest loss first."""
     columns = ("index", "label", "predicted", "votes", "wrong", "networks", "pixels")
-    table = files.read_csv(PLOTS / "diagnostics/hard_digits.csv", columns)
+    table = files.read_csv(PLOTS / "diagnostics/hard_digits.csv", columns, may_be_empty=True)
     return [
         row
         | {
@@ -194,10 +194,13 @@ def read_networks() -> list[dict[str, Any]]:
 
 def commit() -> str:
     """The commit of this folder, and whether there are changes to it."""
-    shown, changed = (
-        subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
-        for arguments in (("log", "-1", "--format=%H, %cs"), ("status", "--porcelain"))
-    )
+    try:
+        shown, changed = (
+            subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
+            for arguments in (("log", "-1", "--format=%H, %cs"), ("status", "--porcelain"))
+        )
+    except FileNotFoundError:
+        return "not in git, which is not installed"
     if shown.returncode or changed.returncode:
         return "not in git"
     return shown.stdout.strip() + (", with changes that are not committed" * bool(changed.stdout))

@@ -223,14 +223,14 @@ def hard_digits(table: pd.DataFrame, names: list[str] | None = None) -> Figure:
         names: of the classes, where they are no digits.
 
     Returns:
-        The figure, with as many of them as fit on a page.
-
-    Raises:
-        ValueError: if there is no row.
+        The figure, with as many of them as fit on a page; without rows it says that there are none.
     """
-    check_rows(table)
     shown = table.iloc[:MOST_DIGITS]
     rows = ceil(len(shown) / DIGITS_PER_ROW)
+    if table.empty:
+        figure = Figure(figsize=(PAGE_INCHES, 0.6), layout="constrained")
+        add_title(figure, "No network gets any test image wrong", "so that none is shown")
+        return figure
     with mpl.rc_context(SMALL | {"axes.grid": False}):
         figure = Figure(figsize=(PAGE_INCHES, 0.6 + 0.98 * rows), layout="constrained")
         panels = figure.subplots(rows, DIGITS_PER_ROW, squeeze=False).flatten()

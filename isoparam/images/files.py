@@ -6,6 +6,7 @@ Each file has a digest of its content, which reveals every flipped bit.
 import json
 from functools import cache
 from hashlib import sha256
+from os import sysconf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,12 +44,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: if it is missing, or not to the last bit what was written.
     """
     try:
+        _check_size(path)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run `dvc repro`, which makes it") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}): {_WAY_OUT}") from None
     digest = metadata.pop("digest", None) if isinstance(metadata, dict) else None
     if digest is None:
@@ -132,6 +134,12 @@ def load_training_data(folder: Path, inputs: int, classes: int) -> TrainingData:
         (normalise(part.images, mean, deviation), part.labels.long()) for part in parts
     )
     return TrainingData(train, validation, {"mean": mean, "deviation": deviation})
+
+
+def _check_size(path: Path) -> None:
+    memory = sysconf("SC_PHYS_PAGES") * sysconf("SC_PAGE_SIZE")
+    if path.stat().st_size > memory:
+        raise ValueError(f"it is larger than the {memory >> 30} GiB of memory of this machine")
 
 
 def _digest(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:

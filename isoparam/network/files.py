@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ class Perceptron(NamedTuple):
     """One trained replica with what a prediction needs.
 
     Attributes:
-        layers: weights (1, fan-in, fan-out) and biases (1, 1, fan-out).
+        layers: weights (1, fan-in, fan-out) and biases (1, 1, fan-out), float32.
         metadata: seed, sizes of the layers, mean and deviation of the training set's pixels.
     """
 
@@ -53,22 +54,31 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
         The replica.
 
     Raises:
-        ValueError: if the file is missing, damaged, or holds another network.
+        ValueError: if the file is missing, damaged, or holds anything else.
     """
     tensors, metadata = load_tensors(path)
-    dtype = next((tensor.dtype for tensor in tensors.values()), torch.float32)
-    expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    expected: dict[str, tuple[int, ...]] = {}
     for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        expected[f"{2 * index}.weight"] = (fan_out, fan_in), dtype
-        expected[f"{2 * index}.bias"] = (fan_out,), dtype
-    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    if found != expected or not dtype.is_floating_point:
+        expected[f"{2 * index}.weight"] = fan_out, fan_in
+        expected[f"{2 * index}.bias"] = (fan_out,)
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
         raise ValueError(f"{path} does not hold a perceptron of sizes {sizes} alone")
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise ValueError(f"{path}: {name} must be of float32, got {tensor.dtype}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{path}: {name} must be finite, and has NaN or infinity")
     if set(metadata) != METADATA:
         raise ValueError(
             f"{path} does not hold a perceptron of sizes {sizes} with the metadata "
             f"{', '.join(sorted(METADATA))}, but with {', '.join(sorted(metadata)) or 'none'}"
         )
+    for key in ("mean", "deviation"):
+        if not _is_statistic(metadata[key], sizes[0]):
+            raise ValueError(
+                f"{path}: the {key} must be a finite number, or one for each of the {sizes[0]} "
+                f"features, got {metadata[key]!r}"[:400]
+            )
     layers = [
         (tensors[f"{2 * index}.weight"].T[None], tensors[f"{2 * index}.bias"][None, None])
         for index in range(len(sizes) - 1)
@@ -100,3 +110,8 @@ def load_replicas(
     ]
     metadata = replicas[0].metadata
     return layers, (metadata["mean"], metadata["deviation"])
+
+
+def _is_statistic(value: Any, features: int) -> bool:
+    values = value if isinstance(value, list) and len(value) == features else [value]
+    return all(type(each) in {int, float} and isfinite(each) for each in values)

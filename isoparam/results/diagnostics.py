@@ -151,7 +151,7 @@ def hardest(by_image: Tensor, labels: Tensor) -> Tensor:
         labels: (N,), int64, each in [0, C).
 
     Returns:
-        Indices of images, ascending, int64; all images if no network gets any wrong.
+        Indices of images, ascending, int64; none if no network gets any wrong.
 
     Raises:
         ValueError: if there is not one label for each image, or one is out of range.
@@ -163,7 +163,7 @@ def hardest(by_image: Tensor, labels: Tensor) -> Tensor:
     """
     _check_votes(by_image, labels)
     right = by_image.gather(1, labels[:, None])[:, 0]  # (N,)
-    return (right == right.min()).nonzero()[:, 0]
+    return ((right == right.min()) & (right < by_image.sum(1))).nonzero()[:, 0]
 
 
 def gradient_norms(layers: Layers, x: Tensor, labels: Tensor) -> Tensor:

@@ -1,33 +1,36 @@
-/* Ends the process at its k-th operation on a file below a folder: loaded by LD_PRELOAD, armed by
-   crash_arm. Of a write, half of the bytes are written first. */
+/* Keeps a copy of a folder at each operation on a file in it: what a process that is killed there
+   leaves. Of a write, half of the bytes are written before. Loaded by LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
+#include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char root[PATH_MAX];
-static long last = 0; /* 0: not armed */
-static atomic_long done;
+static char root[PATH_MAX], command[3 * PATH_MAX];
+static long every, done;
+static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
 
-void crash_arm(const char *folder, long k) {
+/* Begin to count; after 0 operations none is kept, otherwise each n-th. The shell command that
+   keeps a copy gets the number of the operation as its argument. */
+void crash_watch(const char *folder, const char *keep, long n) {
     strncpy(root, folder, sizeof root - 1);
+    strncpy(command, keep, sizeof command - 1);
     done = 0;
-    last = k;
+    every = n;
 }
 
 long crash_count(void) { return done; }
 
 static int below(const char *path) {
     size_t n = strlen(root);
-    return !strncmp(path, root, n) && (path[n] == '/' || !path[n]);
+    return n && !strncmp(path, root, n) && (path[n] == '/' || !path[n]);
 }
 
 static int fd_below(int fd) {
@@ -46,11 +49,18 @@ static int at_below(int fd, const char *path) {
     return getcwd(here, sizeof here) && below(here);
 }
 
-/* Counts an operation; whether the process is to end at it. */
-static int due(int counts) { return last && counts && atomic_fetch_add(&done, 1) + 1 == last; }
+static void keep(void) {
+    char line[4 * PATH_MAX];
+    pthread_mutex_lock(&one);
+    if (done++ % every == 0) {
+        snprintf(line, sizeof line, "%s %ld", command, done);
+        if (system(line)) abort();
+    }
+    pthread_mutex_unlock(&one);
+}
 
 static void point(int counts) {
-    if (due(counts)) kill(getpid(), SIGKILL);
+    if (counts) keep();
 }
 
 #define REAL(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name))
@@ -61,7 +71,7 @@ static void point(int counts) {
         va_start(list, flags);                                                 \
         int mode = va_arg(list, int);                                          \
         va_end(list);                                                          \
-        if (last && flags & (O_CREAT | O_TRUNC)) point(at_below(AT_FDCWD, path)); \
+        if (every && flags & (O_CREAT | O_TRUNC)) point(at_below(AT_FDCWD, path)); \
         return REAL(int, name, const char *, int, ...)(path, flags, mode);     \
     }
 #define OPENAT(name)                                                           \
@@ -70,7 +80,7 @@ static void point(int counts) {
         va_start(list, flags);                                                 \
         int mode = va_arg(list, int);                                          \
         va_end(list);                                                          \
-        if (last && flags & (O_CREAT | O_TRUNC)) point(at_below(fd, path));    \
+        if (every && flags & (O_CREAT | O_TRUNC)) point(at_below(fd, path));   \
         return REAL(int, name, int, const char *, int, ...)(fd, path, flags, mode); \
     }
 OPEN(open)
@@ -79,16 +89,18 @@ OPENAT(openat)
 OPENAT(openat64)
 
 ssize_t write(int fd, const void *bytes, size_t n) {
-    if (last && due(fd_below(fd))) {
-        REAL(ssize_t, write, int, const void *, size_t)(fd, bytes, n / 2);
-        kill(getpid(), SIGKILL);
-    }
-    return REAL(ssize_t, write, int, const void *, size_t)(fd, bytes, n);
+    ssize_t (*real)(int, const void *, size_t) = REAL(ssize_t, write, int, const void *, size_t);
+    if (!every || !n || !fd_below(fd)) return real(fd, bytes, n);
+    ssize_t half = n < 2 ? 0 : real(fd, bytes, n / 2);
+    if (half < 0) return half;
+    keep();
+    ssize_t rest = real(fd, (const char *)bytes + half, n - half);
+    return rest < 0 ? rest : half + rest;
 }
 
 #define WITH(type, name, declared, given, counts)                              \
     type name declared {                                                       \
-        if (last) point(counts);                                               \
+        if (every) point(counts);                                              \
         return ((type(*) declared)dlsym(RTLD_NEXT, #name)) given;              \
     }
 #define PATH_(path) at_below(AT_FDCWD, path)

@@ -1,8 +1,9 @@
-"""Every crash point: a process is ended at its k-th operation on a file, for every k.
+"""Every crash point: what a process leaves that is killed at its k-th operation on a file.
 
-`python -m tests.crashes.search` does so for each stage that writes and for the tools, on digits,
-and for `dvc repro` of a pipeline of four stages. After each end what is there is whole or not there
-at all, and what `make` runs alone gives the bytes of an undisturbed run.
+`python -m tests.crashes.search` looks at all k of each stage that writes and of the tools, on
+digits, and of `dvc repro` in a pipeline of four stages. A copy of the folder is kept at each
+operation. In each copy a result is whole or not there at all, and what `make` runs, alone, gives
+the bytes of an undisturbed run.
 """
 
 import ctypes
@@ -13,13 +14,12 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import chdir
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from ruamel.yaml import YAML
@@ -28,8 +28,8 @@ from pipeline import processes, trainings
 from tools import demo
 
 SOURCE = Path(__file__).with_name("crash.c")
+KEEP = Path(__file__).with_name("keep.sh")
 ROOT = Path(__file__).parents[2]
-NEVER = 2**40
 
 CHANGES = demo.CHANGES | {
     ("train", "epochs"): 2,
@@ -79,21 +79,6 @@ MENDED = ("rwlock", "dvc.lock", "record", "copies")
 Content = dict[Path, bytes | None]
 
 
-@dataclass
-class End:
-    """How a process ended.
-
-    Attributes:
-        killed: whether at an operation on a file.
-        count: operations on files; of one that was killed 0.
-        text: what it printed.
-    """
-
-    killed: bool
-    count: int
-    text: str
-
-
 def call(name: str) -> None:
     """Run a stage or a tool as a function, one job after another."""
     module, *arguments = name.split()
@@ -117,21 +102,32 @@ def make() -> None:
         raise ValueError(f"`dvc repro` ended with {code}")
 
 
-def one_after_another(work, jobs, **options):  # noqa: ANN001, ANN201
+def one_after_another(
+    work: Callable[..., Any], jobs: Sequence[Any], *, advance: Callable[[str], None], **_: Any
+) -> list[Any]:
     """Instead of `processes.run_all`: jobs are done in this process."""
     results = []
     for job in jobs:
-        while (result := work(job, options["advance"])) is None:
+        while (result := work(job, advance)) is None:
             pass
         results.append(result)
     return results
 
 
-def run(folder: Path, work: Callable[[], None], k: int) -> End:
-    """Run a work in a process of its own, which ends at its k-th operation on a file of a folder.
+def run(folder: Path, work: Callable[[], None], kept: Path | None = None, every: int = 1) -> str:
+    """Run a work in a process of its own.
+
+    Args:
+        folder: where to.
+        work: what to run.
+        kept: where to keep copies of the folder at each n-th operation; None to keep none.
+        every: that n.
+
+    Returns:
+        What it printed.
 
     Raises:
-        ValueError: if the work itself fails.
+        ValueError: if it fails.
     """
     log = folder.parent / "log"
     library = ctypes.CDLL(None)
@@ -143,13 +139,14 @@ def run(folder: Path, work: Callable[[], None], k: int) -> End:
                 for stream in (1, 2):
                     os.dup2(file.fileno(), stream)
             os.chdir(folder)
-            library.crash_arm(str(folder).encode(), ctypes.c_long(k))
+            if kept:
+                keep = f"sh {KEEP} {folder} {kept}"
+                library.crash_watch(str(folder).encode(), keep.encode(), ctypes.c_long(every))
             work()
+            library.crash_watch(b"", b"", ctypes.c_long(0))
             sys.stdout.flush()
-            count = library.crash_count()
-            names = " ".join(sys.modules) if k == NEVER else ""
             with os.fdopen(writer, "w") as pipe:
-                pipe.write(f"{count} {names}")
+                pipe.write(" ".join(sys.modules))
             os._exit(0)
         except BaseException:  # noqa: BLE001
             traceback.print_exc()
@@ -157,19 +154,16 @@ def run(folder: Path, work: Callable[[], None], k: int) -> End:
             os._exit(1)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        said = pipe.read().split()
+        names = pipe.read().split()
     _, status = os.waitpid(process, 0)
     text = log.read_text(encoding="utf-8", errors="replace")
-    killed = os.WIFSIGNALED(status)
-    if not killed and os.WEXITSTATUS(status):
+    if status:
         raise ValueError(text)
-    for name in said[1:]:  # what is imported here need not be imported again by each process
+    for name in names:  # what is imported here need not be imported again by each process
         if name not in sys.modules and not name.startswith("_"):
-            try:
+            with suppress(Exception):
                 import_module(name)
-            except Exception:  # noqa: BLE001, S112
-                continue
-    return End(killed, int(said[0]) if said else 0, text)
+    return text
 
 
 def content(folder: Path) -> Content:
@@ -210,35 +204,38 @@ def hidden(path: Path) -> bool:
 def search(
     folder: Path, name: str, work: Callable[[], None], before: Content, after: Content, every: int
 ) -> tuple[int, Counter[str]]:
-    """End a work at every k-th operation; the count, and how often what was mended.
+    """Look at what each n-th crash of a work leaves: how many there are, and what was mended.
 
     Raises:
         ValueError: if something is half-written, or is not in the end what it should be.
     """
-    site = folder.parent / "site"
-    restore(folder, before)
-    shutil.rmtree(site, ignore_errors=True)
-    total = run(folder, work, NEVER).count
     mended: Counter[str] = Counter()
-    tried = 0
-    for k in range(1, total + 1, every):
-        restore(folder, before)
-        shutil.rmtree(site, ignore_errors=True)
-        end = run(folder, work, k)
-        tried += end.killed
-        for path, data in results(content(folder)).items():
-            if name != "dvc repro" and data not in (before.get(path), after.get(path)):
-                raise ValueError(f"{name}, {k} of {total}: {path} is half-written")
-        text = run(folder, work, NEVER).text
-        found = content(folder)
-        if results(found) != results(after):
-            differing = [p for p, _ in set(results(found).items()) ^ set(results(after).items())]
-            raise ValueError(f"{name}, {k} of {total}: {differing} differ in the end\n{text}")
-        if left := [p for p in found if ".partial" in p.name or ".checkpoints" in p.parts[:-1]]:
-            raise ValueError(f"{name}, {k} of {total}: {left} is left")
-        lines = [line for line in text.splitlines() if line.startswith("mended: ")]
-        mended.update({kind for kind in MENDED if any(kind in line for line in lines)})
-    return tried, mended
+    restore(folder, before)
+    with TemporaryDirectory() as kept:
+        run(folder, work, Path(kept), every)
+        copies = sorted(Path(kept).iterdir(), key=lambda path: int(path.name))
+        for number, copy in enumerate(copies, start=1):
+            if number % 50 == 0:
+                print(f"  {name}: {number} of {len(copies)}", flush=True)
+            for path in folder.iterdir():
+                if path.name != ".git":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for path in list(copy.iterdir()):
+                path.rename(folder / path.name)
+            where = f"{name}, operation {copy.name}"
+            for path, data in results(content(folder)).items():
+                if name != "dvc repro" and data not in (before.get(path), after.get(path)):
+                    raise ValueError(f"{where}: {path} is half-written")
+            text = run(folder, work)
+            found = content(folder)
+            if results(found) != results(after):
+                differing = {p for p, _ in results(found).items() ^ results(after).items()}
+                raise ValueError(f"{where}: {differing} differ in the end: {text}")
+            if left := [p for p in found if ".partial" in p.name or ".checkpoints" in p.parts[:-1]]:
+                raise ValueError(f"{where}: {left} is left")
+            lines = [line for line in text.splitlines() if line.startswith("mended: ")]
+            mended.update({kind for kind in MENDED if any(kind in line for line in lines)})
+    return len(copies), mended
 
 
 def study(parent: Path) -> Path:
@@ -272,12 +269,16 @@ def pipeline(parent: Path) -> Path:
     # The stages' own ends are searched apart from this: here they copy what they gave once.
     given = parent / "given"
     shutil.copytree(folder, given)
-    for name, stage in document["stages"].items():
+    for stage in document["stages"].values():
         subprocess.run(stage["cmd"], shell=True, cwd=given, check=True)  # noqa: S602
-        outs = [o if isinstance(o, str) else next(iter(o)) for o in stage.get("outs", stage.get("plots", []))]
+        outs = [
+            o if isinstance(o, str) else next(iter(o))
+            for o in stage.get("outs", stage.get("plots", []))
+        ]
         copies = [f"mkdir -p {Path(o).parent} && cp -r ../given/{o} {o}" for o in outs]
         stage["cmd"] = " && ".join(copies) or "true"
     yaml.dump(document, folder / "dvc.yaml")
+    # DVC's notes on files are about those of this folder, and copies are none of them.
     command = [sys.executable, "-m", "dvc", "config", "core.site_cache_dir", str(parent / "site")]
     subprocess.run(command, cwd=folder, check=True)
     return folder
@@ -299,7 +300,7 @@ def main(
     with TemporaryDirectory() as name:
         for work_name, folder, work in every_stage_and_tool(Path(name)):
             before = content(folder)
-            run(folder, work, NEVER)
+            run(folder, work)
             after = content(folder)
             if only not in work_name:
                 continue
@@ -313,7 +314,7 @@ def main(
         with TemporaryDirectory() as name:
             folder = pipeline(Path(name))
             before = content(folder)
-            run(folder, make, NEVER)
+            run(folder, make)
             after = content(folder)
             tried, all_mended = search(folder, "dvc repro", make, before, after, every)
             print(f"dvc repro: {tried} ends; mended: {dict(all_mended)}")

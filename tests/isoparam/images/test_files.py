@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from isoparam.images.files import load_images, load_tensors, save_images, save_tensors
 from isoparam.images.mnist import Images
@@ -169,3 +170,17 @@ def test_other_tensors_than_those_of_a_partition_are_refused(path, tensors, mess
     save_tensors(path, tensors, {})
     with pytest.raises(ValueError, match=re.escape(str(path)) + ".*" + re.escape(message)):
         load_images(path, 6, 10)
+
+
+def test_metadata_nested_too_deeply_are_damaged(path):
+    deep = "[" * 100_000 + "]" * 100_000
+    save_file({"labels": torch.zeros(1)}, path, {"isoparam": f'{{"digest": {deep}}}'})
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is damaged"):
+        load_tensors(path)
+
+
+def test_a_file_larger_than_the_memory_is_not_read(tensors_file):
+    with tensors_file.open("ab") as file:
+        file.truncate(2**43)  # sparse: it takes no room
+    with pytest.raises(ValueError, match=r"is damaged \(it is larger than the \d+ GiB of memory"):
+        load_tensors(tensors_file)
