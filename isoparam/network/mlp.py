@@ -1,7 +1,8 @@
 """The multilayer perceptron, R replicas side by side, forward and backward without autograd.
 
-Every tensor has a leading replica axis R. Parameters are views of one flat tensor, so that an
-optimizer updates all layers in one pass.
+Tensors have a leading replica axis R. `forward`, `deltas` and `gradients` also take those of one
+replica without it. Parameters are views of one flat tensor, so that an optimizer updates all layers
+in one pass.
 """
 
 from collections.abc import Sequence
@@ -124,7 +125,7 @@ def gradients(x: Tensor, outputs: Sequence[Tensor], by_outputs: Sequence[Tensor]
         The gradients with respect to weights, (R, fan-in, fan-out), and biases, (R, 1, fan-out).
     """
     return [
-        (product(delta.mT, below).mT, delta.sum(1, keepdim=True))
+        (product(delta.mT, below).mT, delta.sum(-2, keepdim=True))
         for below, delta in zip((x, *outputs[:-1]), by_outputs, strict=True)
     ]
 

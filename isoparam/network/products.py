@@ -56,29 +56,35 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool
     """Return x W + b of each replica, or max(0, x W + b); no gradient is recorded.
 
     Args:
-        x: (R, B, i), floating point, of any strides.
-        weight: (R, i, o), of the same dtype, of any strides.
-        bias: (R, 1, o), of the same dtype, or None.
+        x: (B, i) or (R, B, i), floating point, of any strides.
+        weight: (i, o) or (R, i, o), of the same dtype, of any strides.
+        bias: (1, o) or (R, 1, o), of the same dtype, or None.
         relu: whether to replace what is negative by 0.
 
     Returns:
-        (R, B, o). The bits of a replica's part do not depend on the other replicas.
+        (B, o) or (R, B, o). The bits of a replica's part do not depend on the other replicas.
 
     Example:
-        >>> product(torch.ones(1, 2, 3), torch.ones(1, 3, 1), torch.full((1, 1, 1), -1.0))
-        tensor([[[2.],
-                 [2.]]])
+        >>> product(torch.ones(2, 3), torch.ones(3, 1), torch.full((1, 1), -1.0))
+        tensor([[2.],
+                [2.]])
     """
     if _linear is None or x.device.type != "cpu" or x.dtype not in _DTYPES:
-        result = torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
+        if bias is None:
+            result = torch.matmul(x, weight)
+        else:
+            result = (torch.addmm if x.ndim == 2 else torch.baddbmm)(bias, x, weight)
         return result.relu_() if relu else result
+    if x.ndim == 3:
+        results = [
+            product(x[r], weight[r], None if bias is None else bias[r], relu=relu)
+            for r in range(len(x))
+        ]
+        return results[0][None] if len(results) == 1 else torch.stack(results)
     attribute = "relu" if relu else "none"
-    results = [
-        # Its weight is (o, i), as that of torch.nn.Linear.
-        _linear(x[r], weight[r].T, None if bias is None else bias[r, 0], attribute, [], "")
-        for r in range(len(x))
-    ]
-    return results[0][None] if len(results) == 1 else torch.stack(results)
+    # Its weight is (o, i), as that of torch.nn.Linear.
+    multiplied: Tensor = _linear(x, weight.T, None if bias is None else bias[0], attribute, [], "")
+    return multiplied
 
 
 def zero_where_inactive(delta: Tensor, output: Tensor) -> Tensor:
