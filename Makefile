@@ -7,6 +7,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # What the shell sets for other Pythons stays out, PYTHONPATH and PYTHONHOME first of all.
 unexport $(filter PYTHON%,$(.VARIABLES))
 
+# On all cores, file by file.
+PYTEST := pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 .PHONY: repro test test-all verify accept demo report docs lock repository FORCE
 
 # As `dvc repro`, with an estimate and the time left.
@@ -18,10 +21,10 @@ test: repository .venv/ready
 	ruff check .
 	ruff format --check .
 	mypy isoparam pipeline stages tools
-	pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: test
-	pytest -m slow
+	$(PYTEST) -m slow
 
 # Does this machine give what is recorded? One depth trained from nothing, in minutes.
 verify: repository .venv/ready
