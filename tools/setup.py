@@ -44,7 +44,7 @@ def main(*options: str) -> None:
     # A subprocess ends first: subprocess.run waits for it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended by a signal"))
     fault = find_fault(asked="--asked" in options)
-    if fault is None and ready().get("lock") == digest():
+    if fault is None and ready().get("lock") == digest() and not lost("packages"):
         return
     if fault and sys.version_info < (3, 11):
         sys.exit(
@@ -77,10 +77,8 @@ def main(*options: str) -> None:
         "folder": str(VENV.resolve()),
         "python": ask(VERSION),
         "lock": digest(),
-        "files": [
-            str(path.relative_to(VENV.resolve()))
-            for path in [*site.resolve().glob("*.dist-info"), *(VENV.resolve() / "bin").iterdir()]
-        ],
+        "packages": names_in(site, "*.dist-info"),
+        "scripts": names_in(PYTHON.parent, "*"),
     }
     READY.write_text(json.dumps(made, indent=1), encoding="utf-8")
     UNFINISHED.unlink()
@@ -98,7 +96,7 @@ def find_fault(*, asked: bool) -> "str | None":
     made_of = made.get("python", version).split()
     activate = VENV / "bin/activate"
     script = activate.read_text(encoding="utf-8") if activate.exists() else ""
-    lost = [name for name in made.get("files", []) if not os.path.lexists(VENV / name)]
+    scripts = [] if lost("packages") else lost("scripts")  # which come back with their packages
     faults = {
         f"{VENV} is unfinished": UNFINISHED.exists(),
         f"{VENV} has another Python than {sys.executable}": asked
@@ -107,7 +105,7 @@ def find_fault(*, asked: bool) -> "str | None":
         f"the Python of {VENV} has changed": made_of[:2] != version.split()[:2],
         # One that was made by hand has no READY.
         f"{VENV} is from another folder": made["folder"] != here if made else here not in script,
-        f"{VENV} lacks {', '.join(lost[:1])}": bool(lost),
+        f"{VENV} lacks {', '.join(scripts[:1])}": bool(scripts),
     }
     return next((fault for fault, found in faults.items() if found), None)
 
@@ -127,7 +125,22 @@ def ready() -> "dict[str, Any]":
         made = json.loads(READY.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return made if isinstance(made, dict) and {"folder", "python", "files"} <= set(made) else {}
+    return made if isinstance(made, dict) and {"folder", "python"} <= set(made) else {}
+
+
+def names_in(folder: Path, pattern: str) -> "list[str]":
+    """What was installed there, but for pip, which anybody may upgrade."""
+    paths = folder.resolve().glob(pattern)
+    return [
+        str(path.relative_to(VENV.resolve()))
+        for path in paths
+        if not path.name.startswith(("pip", "setuptools"))
+    ]
+
+
+def lost(kind: str) -> "list[str]":
+    """What was installed and is gone, "packages" or "scripts"."""
+    return [name for name in ready().get(kind, []) if not os.path.lexists(VENV / name)]
 
 
 def digest() -> str:

@@ -20,7 +20,7 @@ echo "$1" >> uv.log
 for last; do :; done
 [ $1 = venv ] && exec {sys.executable} -I -m venv --without-pip "$last"
 [ -e slow ] && exec sleep 60
-mkdir -p .venv/lib/python*/site-packages/dvc-3.dist-info
+for each in .venv/lib/python*; do mkdir -p "$each/site-packages/dvc-3.dist-info"; done
 printf '#!/bin/sh\\nexec "%s" "%s"\\n' "$PWD/.venv/bin/python" "$PWD/dvc.py" > .venv/bin/dvc
 chmod +x .venv/bin/dvc
 """
@@ -96,23 +96,24 @@ def link_to_nothing(folder: Path) -> None:
     Path(".venv").symlink_to(folder.parent / "large disk/venv")
 
 
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (lambda _: shutil.rmtree(".venv"), ".venv is missing"),
-        (move, ".venv is from another folder"),
-        (lose_python, "the Python in .venv does not start"),
-        (keep_only_ready, "the Python in .venv does not start"),
-        (change_python, "the Python of .venv has changed"),
-        (lambda _: Path(".venv/bin/dvc").unlink(), ".venv lacks bin/dvc"),
-        (lambda _: Path(".venv/unfinished").touch(), ".venv is unfinished"),
-        (link_to_nothing, ".venv is missing"),
-    ],
-)
-def test_what_is_broken_is_made_anew(damage, says, project):
+DAMAGES = {
+    ".venv is missing": lambda _: shutil.rmtree(".venv"),
+    ".venv is from another folder": move,
+    "the Python in .venv does not start": lose_python,
+    "the Python in .venv does not start:": keep_only_ready,
+    "the Python of .venv has changed": change_python,
+    ".venv lacks bin/dvc": lambda _: Path(".venv/bin/dvc").unlink(),
+    ".venv is unfinished": lambda _: Path(".venv/unfinished").touch(),
+    ".venv is missing:": link_to_nothing,
+}
+
+
+@pytest.mark.usefixtures("project")
+def test_what_is_broken_is_made_anew_however_it_broke():
     set_up(says=".venv is missing: setting it up", calls=["venv", "pip"])
-    damage(project)
-    set_up(says=f"{says}: setting it up", calls=["venv", "pip"])
+    for says, damage in DAMAGES.items():
+        damage(Path.cwd())
+        set_up(says=says, calls=["venv", "pip"])
 
 
 def test_what_is_whole_is_kept_where_the_lock_changed_or_hands_made_it(project):
@@ -122,6 +123,10 @@ def test_what_is_whole_is_kept_where_the_lock_changed_or_hands_made_it(project):
     says = ".venv is not what requirements.lock lists: setting it up"
     set_up(says=says, calls=["pip"])
     Path("requirements.lock").write_text("dvc==4\n")
+    set_up(says=says, calls=["pip"])
+    (package,) = Path(".venv").glob("lib/python*/site-packages/dvc-3.dist-info")
+    package.rename(package.with_name("dvc-2.dist-info"))  # a package was exchanged by hand
+    Path(".venv/bin/dvc").unlink()
     set_up(says=says, calls=["pip"])
     assert kept.exists()
     move(project)  # a link from elsewhere to the same environment breaks none
