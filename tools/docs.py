@@ -7,6 +7,7 @@ from collections.abc import Callable
 from math import isnan
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
@@ -88,6 +89,40 @@ def learning_rates() -> str:
         "diverged" if isnan(accuracy) else percent(accuracy) for accuracy in table["accuracy"]
     ]
     return _by_rate(table, {"model": ""})
+
+
+def trend_by_rate() -> str:
+    """The slope of validation accuracy against depth at each rate, as a table."""
+    return markdown(
+        "learning rate: | depths that finish: | slope, points for each layer:",
+        (f"{rate:g} | {first} to {last} | {slope:+.3f}" for rate, first, last, slope in _slopes()),
+    )
+
+
+def trend_by_rate_claim() -> str:
+    """What the slopes say about the trend, in a sentence."""
+    (low, _, _, at_low), *_, (high, _, last, at_high) = _slopes()
+    text = (
+        "The trend depends on the learning rate: on validation images, accuracy changes by "
+        f"{at_low:+.3f} points for each layer at {low:g} and by {at_high:+.3f} at {high:g}"
+    )
+    return f"{text}, at which networks of more than {last} layers diverge."
+
+
+def _slopes() -> list[tuple[float, int, int, float]]:
+    """Each rate that two depths or more can bear: with first and last depth, slope in points."""
+    table = files.read_csv(RATES, ("depth", "learning_rate", "accuracy"))
+    table = table[table["depth"] > 0].dropna(subset="accuracy")
+    return [
+        (
+            float(str(rate)),
+            rows["depth"].min(),
+            rows["depth"].max(),
+            100 * float(np.polyfit(rows["depth"], rows["accuracy"], 1)[0]),
+        )
+        for rate, rows in table.groupby("learning_rate")
+        if len(rows) > 1
+    ]
 
 
 def _by_rate(table: pd.DataFrame, heads: dict[str, str]) -> str:
@@ -200,6 +235,7 @@ FOUND = (
 BLOCKS: dict[str, Callable[[], str]] = (
     {name: getattr(findings, name) for name in FOUND}
     | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
+    | {"trend-by-rate": trend_by_rate, "trend-by-rate-claim": trend_by_rate_claim}
     | {"bfloat16": bfloat16, "diagnostics": diagnostics}
     | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
     | {name: recorded(name) for name in RECORDED}
