@@ -150,7 +150,7 @@ def with_other(step: Step, module: object, name: str, new: object) -> Step:
 
 
 def floor_tensors(problem: Problem) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For each layer its input (1, B, i), weight (1, i, o) and gradient by its output (1, B, o)."""
+    """The input (1, B, i), weight (1, i, o) and output gradient (1, B, o) of each layer."""
     B = problem.batch_size
     for i, o in pairwise(problem.sizes):
         yield tuple(

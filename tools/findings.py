@@ -344,7 +344,7 @@ def chosen_model() -> str:
 
 
 def class_names() -> list[str]:
-    """What the classes of the data set are called: digits, letters, or as one's own data say."""
+    """The names of the classes: digits, letters, or those of own data."""
     data = parameters.read_params().data
     if data.dataset == "own":
         return list(data.names or [])

@@ -62,7 +62,7 @@ def confusion(table: pd.DataFrame, summary: pd.DataFrame, names: list[str] | Non
             classes = len(counts)
             shown = np.ma.masked_array(counts, np.eye(classes, dtype=bool))
             axes.set_facecolor("#e6e6e6")
-            # The square root lets one image be told from none beside fifty.
+            # The square root distinguishes one image from none beside fifty.
             axes.imshow(shown, cmap="Blues", norm=PowerNorm(0.5, 0, max(most, 1.0)))
             for label, predicted in zip(*(counts >= 0.5).nonzero(), strict=True):
                 value = counts[label, predicted]
@@ -186,7 +186,7 @@ def by_layer(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
             above.set_title(name)
             below.set_xlim(0.5, layers + 0.5)
             below.set_xticks(sorted({1, ceil(layers / 2), layers}))
-        panels[0, 0].set_ylabel("norm of the gradient by\nthe layer's weight")
+        panels[0, 0].set_ylabel("gradient norm of\nthe layer's weight")
         panels[1, 0].set_ylabel("mean cosine of two images,\nas the layer gets them")
         panels[1, 0].set_ylim(0, 1)
         figure.supxlabel("layer, from the images to the logits", fontsize=9)

@@ -1,4 +1,4 @@
-"""One's own data: how they are read and split, and the study on them from end to end."""
+"""Own data: how they are read and split, and the study on them from end to end."""
 
 import shutil
 import subprocess

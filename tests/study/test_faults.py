@@ -266,7 +266,7 @@ def test_a_full_disk(finished, tmp_path):
         shutil.copytree(original.folder, project.folder)
         fill = tmp_path / "disk" / "fill"
         for free_bytes, output in (
-            # Room for the weights, but not for DVC's copies: it says so, and goes on without them.
+            # There is room for the weights, but not for DVC's copies: DVC reports it and continues.
             (200_000, "No space left on device"),
             (30_000, f"models/depths/L1 cannot be written: No space left on device; {WHEN_MENDED}"),
             (0, "No space left on device"),

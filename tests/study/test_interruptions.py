@@ -65,7 +65,7 @@ def stop(dvc, how):
             return dvc.communicate(timeout=10)[0]
         except subprocess.TimeoutExpired:
             continue
-    raise AssertionError(f"dvc or a stage goes on after: {how}")
+    raise AssertionError(f"dvc or a stage still runs after: {how}")
 
 
 def delete_what_was_half_written(folder, output):

@@ -147,7 +147,7 @@ def test_without_an_estimate_there_are_numbers_alone(capsys):
 
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch):
-    """A small pipeline of one's own, in which a stage waits."""
+    """A small pipeline in which a stage waits."""
     monkeypatch.chdir(tmp_path)
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, check=True)

@@ -35,7 +35,7 @@ const deep = data.depth.filter((row) => row.depth > 0);
 const shown = data.verdicts.filter((verdict) => deep.some((row) => row.verdict == verdict));
 const byVerdict = (...range) => ({ domain: shown, range: shown.map((verdict) => range[data.verdicts.indexOf(verdict)]) });
 
-// Lines are told apart by dash and shape too, which repeat after so many that no pair is alike.
+// Lines differ in dash and shape too, which repeat after so many that no pair is alike.
 const dashes = [[1, 0], [7, 3], [2, 3]];
 const shapes = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right"];
 const colour = (i) => `var(--depth-${i && 1 + ((i - 1) % 8)})`;
