@@ -222,10 +222,10 @@ def test_branches_can_be_compared_on_a_clone_without_cache(wider, tmp_path):
 
     clone.run("dvc", "plots", "diff", "main", "wider")
     page = (clone.folder / "dvc_plots/index.html").read_text()
-    spec = page[page.index("test accuracy against hidden layers") :]
-    for anchor in ('"rev": "main"', '"rev": "wider"', '"mark": {"type": "area"'):
-        assert anchor in page
-    assert "accuracy_lo" in spec
+    first, second = page.index("Accuracy against depth"), page.index("L1 (mean, 95 % interval)")
+    assert first < second
+    for anchor in ('"rev": "main"', '"rev": "wider"', "accuracy_lo"):
+        assert anchor in page[first:second]
     assert "DVC_METRIC" not in page
 
 

@@ -641,7 +641,7 @@ def test_another_study_has_a_page(digits):
 
 
 def test_the_page_of_another_study_is_drawn(browser, digits):
-    project, _ = digits
+    project = digits
     project.run("python", "-m", "tools", "report")
     browser.open(project.folder / "report/index.html", until=CHARTS)
     assert browser.console == []
