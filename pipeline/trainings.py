@@ -6,17 +6,20 @@ by the processes that train, not by the one that waits for them.
 
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
 from pipeline import commands, files, processes
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from isoparam.network.recipe import Job, Row
 
 CHECKPOINTS = Path(".checkpoints")
@@ -47,11 +50,55 @@ def run(name: str, jobs: Sequence["Job"], workers: int | None) -> list[list["Row
     common = _digest_of_data_and_code(jobs[0].split)
     parts = [_Part(job, _checkpoint(name, job, common)) for job in jobs]
     with commands.progress(f"train {name}", sum(job.recipe.epochs for job in jobs)) as advance:
-        for _ in range(sum(_epochs_done(part.checkpoint) for part in parts)):
+        for _ in range(epochs_done(part.checkpoint for part in parts)):
             advance("done before")
         return processes.run_all(
             _train, parts, workers=workers, advance=advance, preload=["isoparam.network.jobs"]
         )
+
+
+def checkpoints(name: str, jobs: Sequence[Any], split: Path) -> list[Path]:
+    """The checkpoint of each job, for `resume` and `keep`.
+
+    Args:
+        name: of the stage.
+        jobs: what to train; the text of each says all that its numbers depend on beside data and
+            code.
+        split: folder of the data.
+    """
+    common = _digest_of_data_and_code(split)
+    return [_named(name, f"{job}", common) for job in jobs]
+
+
+def epochs_done(checkpoints: Iterable[Path]) -> int:
+    """How many epochs are done before, for the progress."""
+    return sum(_epochs_done(checkpoint) for checkpoint in checkpoints)
+
+
+def resume(checkpoint: Path | None) -> "dict[str, Tensor] | None":
+    """The state to resume from; None if there is none that is whole."""
+    from isoparam.images.files import load_tensors
+
+    if checkpoint is None or not checkpoint.exists():
+        return None
+    try:
+        return load_tensors(checkpoint)[0]
+    except ValueError as error:
+        print(f"starting again from the first epoch: {error}", file=sys.stderr)
+        return None
+
+
+def keep(checkpoint: Path | None) -> "Callable[[dict[str, Tensor]], None]":
+    """A function to call with each state, which keeps one now and then."""
+    kept_at = time.monotonic()
+
+    def on_state(state: "dict[str, Tensor]") -> None:
+        nonlocal kept_at
+        if checkpoint is not None and time.monotonic() - kept_at >= PART_SECONDS:
+            _save(checkpoint, state)
+            kept_at = time.monotonic()
+
+    return on_state
 
 
 def forget(name: str) -> None:
@@ -61,21 +108,21 @@ def forget(name: str) -> None:
 
 def _train(part: _Part, report: processes.Report) -> "list[Row] | None":
     """Continue a training for a while; the history if it is done, None otherwise."""
-    from isoparam.images.files import load_tensors, save_tensors
     from isoparam.network.jobs import train
 
-    state = None
-    if part.checkpoint.exists():
-        try:
-            state, _ = load_tensors(part.checkpoint)
-        except ValueError as error:
-            print(f"starting again from the first epoch: {error}", file=sys.stderr)
-    result = train(part.job, state, PART_SECONDS, report)
+    result = train(part.job, resume(part.checkpoint), PART_SECONDS, report)
     if isinstance(result, list):
         return result
-    with files.replacing(part.checkpoint) as partial:
-        save_tensors(partial, result, {})
+    _save(part.checkpoint, result)
     return None
+
+
+def _save(checkpoint: Path, state: "dict[str, Tensor]") -> None:
+    from isoparam.images.files import save_tensors
+
+    contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
+    with files.replacing(checkpoint) as partial:
+        save_tensors(partial, contiguous, {})
 
 
 def _epochs_done(checkpoint: Path) -> int:
@@ -88,7 +135,11 @@ def _epochs_done(checkpoint: Path) -> int:
 
 def _checkpoint(name: str, job: "Job", common: str) -> Path:
     """The checkpoint of an unfinished job, named by a hash of all that the job depends on."""
-    everything = f"{job.recipe} {job.seeds} {job.device} {version('torch')} {common}"
+    return _named(name, f"{job.recipe} {job.seeds} {job.device}", common)
+
+
+def _named(name: str, job: str, common: str) -> Path:
+    everything = f"{job} {version('torch')} {common}"
     return CHECKPOINTS / name / sha256(everything.encode()).hexdigest()[:32]
 
 

@@ -16,7 +16,7 @@ import typer
 from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
 from isoparam.sampled_study.recipes import InstanceRecipe
-from pipeline import commands, files, parameters, processes
+from pipeline import commands, files, parameters, processes, trainings
 
 TRAIN = Path("data/split/train.safetensors")
 OUT = Path("models/instance")
@@ -36,6 +36,7 @@ class Job(NamedTuple):
         held_out: whether on the views to choose by, not on those to report.
         seed: of everything that is drawn.
         recipe: how to train.
+        checkpoint: where to keep the state; None to keep none.
     """
 
     run: str
@@ -45,6 +46,7 @@ class Job(NamedTuple):
     held_out: bool
     seed: int
     recipe: InstanceRecipe
+    checkpoint: Path | None = None
 
 
 def main(
@@ -101,7 +103,15 @@ def main(
         for name in sorted(names, key=lambda name: -cost[name])
         for change in changes
     ]
+    if not tune:
+        checkpoints = trainings.checkpoints("instance", jobs, TRAIN.parent)
+        jobs = [
+            job._replace(checkpoint=checkpoint)
+            for job, checkpoint in zip(jobs, checkpoints, strict=True)
+        ]
     with commands.progress("instance", sum(job.recipe.epochs for job in jobs)) as advance:
+        for _ in range(trainings.epochs_done(job.checkpoint for job in jobs if job.checkpoint)):
+            advance("done before")
         results = processes.run_all(
             _train,
             jobs,
@@ -122,6 +132,7 @@ def main(
     with files.replacing(OUT) as partial:
         partial.mkdir()
         files.write_csv(partial / "history.csv", pd.DataFrame(rows, columns=COLUMNS))
+    trainings.forget("instance")
 
 
 def _check_options(
@@ -161,6 +172,8 @@ def _train(job: Job, report: processes.Report) -> Sequence[tuple[int, float, flo
             job.recipe,
             seed=job.seed,
             on_epoch=lambda text: report(f"{job.run} {text}"),
+            state=trainings.resume(job.checkpoint),
+            on_state=trainings.keep(job.checkpoint),
         )
     except DivergenceError:
         if not job.held_out:

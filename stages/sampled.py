@@ -4,6 +4,7 @@ torch is imported by the processes that train, not by the one that waits for the
 """
 
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -13,7 +14,7 @@ import typer
 from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
 from isoparam.sampled_study.recipes import LinearRecipe
-from pipeline import commands, files, parameters, processes
+from pipeline import commands, files, parameters, processes, trainings
 
 SPLIT = Path("data/split")
 OUT = Path("models/sampled")
@@ -29,7 +30,8 @@ class Job(NamedTuple):
         seed: its seed.
         sizes: pixels of an image, and classes.
         recipe: how to train.
-        folder: where to write the weights; None to write none.
+        folder: where to write the weights; None of a trial, which writes none and may diverge.
+        checkpoint: where to keep the state; None to keep none.
     """
 
     run: str
@@ -37,6 +39,7 @@ class Job(NamedTuple):
     sizes: tuple[int, int]
     recipe: LinearRecipe
     folder: Path | None
+    checkpoint: Path | None = None
 
 
 def main(
@@ -73,13 +76,21 @@ def main(
     with files.replacing(OUT) as partial:
         for name in names:
             (partial / name).mkdir(parents=True)
-        jobs = [Job(name, seed, sizes, recipes[name], partial) for name in names for seed in seeds]
+        bare = [Job(name, seed, sizes, recipes[name], None) for name in names for seed in seeds]
+        checkpoints = trainings.checkpoints("sampled", bare, SPLIT)
+        jobs = [
+            job._replace(folder=partial, checkpoint=checkpoint)
+            for job, checkpoint in zip(bare, checkpoints, strict=True)
+        ]
         rows = [row for rows in _run(jobs, workers) for row in rows]
         files.write_csv(partial / "history.csv", pd.DataFrame(sorted(rows), columns=COLUMNS))
+    trainings.forget("sampled")
 
 
 def _run(jobs: list[Job], workers: int | None) -> list[list[tuple[Any, ...]]]:
     with commands.progress("sampled", sum(job.recipe.epochs for job in jobs)) as advance:
+        for _ in range(trainings.epochs_done(job.checkpoint for job in jobs if job.checkpoint)):
+            advance("done before")
         return processes.run_all(
             _train,
             jobs,
@@ -92,18 +103,26 @@ def _run(jobs: list[Job], workers: int | None) -> list[list[tuple[Any, ...]]]:
 def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
     from isoparam.images.files import load_training_data
     from isoparam.network.files import save_perceptron
+    from isoparam.network.training import DivergenceError
     from isoparam.sampled_study.linear import train_linear
 
     bits.use_one_thread()
     data = load_training_data(SPLIT, *job.sizes)
-    layers, history = train_linear(
-        *data.train,
-        data.validation,
-        job.recipe,
-        classes=job.sizes[1],
-        seed=job.seed,
-        on_epoch=lambda epoch: report(f"{job.run} validation accuracy {epoch.accuracy:.4f}"),
-    )
+    try:
+        layers, history = train_linear(
+            *data.train,
+            data.validation,
+            job.recipe,
+            classes=job.sizes[1],
+            seed=job.seed,
+            on_epoch=lambda epoch: report(f"{job.run} validation accuracy {epoch.accuracy:.4f}"),
+            state=trainings.resume(job.checkpoint),
+            on_state=trainings.keep(job.checkpoint),
+        )
+    except DivergenceError:
+        if job.folder:
+            raise
+        return [(job.run, job.seed, job.recipe.epochs, nan, nan)]  # too high a rate is a result too
     if job.folder:
         save_perceptron(
             job.folder / job.run / f"seed-{job.seed}.safetensors",

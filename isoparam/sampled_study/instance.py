@@ -5,7 +5,7 @@ sampled softmax saves.
 """
 
 from collections.abc import Callable
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from isoparam.sampled_softmax.samplers import (
     UniformSampler,
     UnigramSampler,
 )
-from isoparam.sampled_study.linear import Evaluation
+from isoparam.sampled_study.linear import Evaluation, State
 from isoparam.sampled_study.recipes import InstanceRecipe, Law
 from isoparam.sampled_study.views import Views
 
@@ -130,6 +130,8 @@ def train_instances(
     *,
     seed: int,
     on_epoch: Callable[[str], None] = lambda _: None,
+    state: State | None = None,
+    on_state: Callable[[State], None] = lambda _: None,
 ) -> list[Evaluation]:
     """Train encoder and classes to distinguish each image from all others.
 
@@ -144,6 +146,9 @@ def train_instances(
         recipe: with a batch of 2 to C views.
         seed: in [0, 2^32).
         on_epoch: called after each epoch with a text to show.
+        state: what `on_state` got, to resume bit-identically; None to start.
+        on_state: called after each epoch with all that the next epochs depend on; the tensors
+            change with the next step.
 
     Returns:
         The evaluations.
@@ -171,8 +176,17 @@ def train_instances(
     velocities = [torch.zeros_like(parameter) for parameter in network.parameters()]
     evaluations = recipe.evaluations
     at = {-(-recipe.epochs * k // evaluations) for k in range(1, evaluations + 1)}
-    history: list[Evaluation] = []
-    for epoch in range(1, recipe.epochs + 1):
+    generators = {"order": order, "draws": draws, "noise": noise}
+    kept = {
+        "classes": classes.detach(),  # (C, features)
+        **network.state_dict(),
+        **{f"velocity.{index}": velocity for index, velocity in enumerate(velocities)},
+    }
+    figures = torch.zeros(0, 2, dtype=torch.float64)  # (epochs so far, 2), NaN if not evaluated
+    if state is not None:
+        _restore(kept, generators, state)
+        figures = state["history"]
+    for epoch in range(len(figures) + 1, recipe.epochs + 1):
         images = _draw_images(count, recipe.images, order)
         for target, rate in steps_of(recipe, images, epoch):  # (B,)
             x = network(views(target, noise))  # (B, features)
@@ -190,17 +204,27 @@ def train_instances(
                 ).backward()
                 descend(classes, class_rate)
             _descend(network, velocities, rate, recipe.momentum)
-        text = ""
+        text, found = "", Evaluation(epoch, nan, nan)
         if epoch in at:
-            history.append(probe.evaluate(network, classes.detach(), epoch))
-            if not isfinite(history[-1].loss):
+            found = probe.evaluate(network, classes.detach(), epoch)
+            if not isfinite(found.loss):
                 raise DivergenceError(
                     f"the loss is not finite after epoch {epoch}: lower the learning rate, "
                     f"now {recipe.learning_rate}"
                 )
-            text = f"top-1 {100 * history[-1].accuracy:.1f} %"
+            text = f"top-1 {100 * found.accuracy:.1f} %"
+        figures = torch.cat([figures, torch.tensor([found[1:]], dtype=torch.float64)])
         on_epoch(text)
-    return history
+        states = {name: generator.get_state() for name, generator in generators.items()}
+        on_state(kept | states | {"history": figures})
+    return [Evaluation(n, *row) for n, row in enumerate(figures.tolist(), start=1) if n in at]
+
+
+def _restore(kept: State, generators: dict[str, torch.Generator], state: State) -> None:
+    for name, tensor in kept.items():
+        tensor.copy_(state[name])
+    for name, generator in generators.items():
+        generator.set_state(state[name].clone())
 
 
 def _full_step(x: Tensor, weight: Tensor, target: Tensor, rate: float) -> Tensor:

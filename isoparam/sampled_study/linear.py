@@ -13,12 +13,15 @@ from torch import Tensor
 from isoparam.network.mlp import Layers
 from isoparam.network.randomness import Stream, stream_of
 from isoparam.network.softmax import classifier_gradients
-from isoparam.network.training import evaluate, steps_of
+from isoparam.network.training import DivergenceError, evaluate, steps_of
 from isoparam.sampled_softmax.checks import check_classes
 from isoparam.sampled_softmax.draws import Samples
 from isoparam.sampled_softmax.loss import sampled_linear_cross_entropy
 from isoparam.sampled_softmax.samplers import UniformSampler
 from isoparam.sampled_study.recipes import LinearRecipe
+
+# Tensors by name, from which a training resumes.
+State = dict[str, Tensor]
 
 
 class Evaluation(NamedTuple):
@@ -99,6 +102,8 @@ def train_linear(
     classes: int,
     seed: int,
     on_epoch: Callable[[Evaluation], None] = lambda _: None,
+    state: State | None = None,
+    on_state: Callable[[State], None] = lambda _: None,
 ) -> tuple[Layers, list[Evaluation]]:
     """Train a linear classifier by stochastic gradient descent, from zero weights.
 
@@ -112,14 +117,17 @@ def train_linear(
         classes: C.
         seed: of the order and of the samples, in [0, 2^32).
         on_epoch: called after each epoch.
+        state: what `on_state` got, to resume bit-identically; None to start.
+        on_state: called after each epoch with all that the next epochs depend on; the tensors
+            change with the next step.
 
     Returns:
         The layer as one replica, weight (1, D, C) and bias (1, 1, C), and the history on the
         validation set under the full softmax.
 
     Raises:
-        ValueError: if a batch is larger than the training set, K is out of range, or the loss is
-            not finite.
+        ValueError: if a batch is larger than the training set or K is out of range.
+        DivergenceError: if the loss is not finite.
     """
     if recipe.batch_size > len(x):
         raise ValueError(
@@ -131,7 +139,14 @@ def train_linear(
     bias = torch.zeros(classes, requires_grad=True)
     layers = [(weight.detach().T[None], bias.detach()[None, None])]  # (1, D, C), (1, 1, C)
     history: list[Evaluation] = []
-    for epoch in range(1, recipe.epochs + 1):
+    if state is not None:
+        with torch.no_grad():
+            weight.copy_(state["weight"])
+            bias.copy_(state["bias"])
+        order.set_state(state["order"].clone())
+        draws.set_state(state["draws"].clone())
+        history = [Evaluation(n, *row) for n, row in enumerate(state["history"].tolist(), start=1)]
+    for epoch in range(len(history) + 1, recipe.epochs + 1):
         for chosen, rate in steps_of(recipe, torch.randperm(len(x), generator=order), epoch):
             batch, target = x[chosen], labels[chosen]  # (B, D), (B,)
             if recipe.weighting == "full":
@@ -156,9 +171,18 @@ def train_linear(
         figures = (value.item() for value in evaluate(layers, *validation))
         history.append(Evaluation(epoch, *figures))
         if not isfinite(history[-1].loss):
-            raise ValueError(
+            raise DivergenceError(
                 f"the validation loss is not finite after epoch {epoch}: lower the learning "
                 f"rate, now {recipe.learning_rate}"
             )
         on_epoch(history[-1])
+        on_state(
+            {
+                "weight": weight.detach(),  # (C, D)
+                "bias": bias.detach(),  # (C,)
+                "order": order.get_state(),
+                "draws": draws.get_state(),
+                "history": torch.tensor([row[1:] for row in history], dtype=torch.float64),
+            }
+        )
     return layers, history

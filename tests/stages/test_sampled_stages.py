@@ -7,8 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never
 
 import pandas as pd
 import pytest
@@ -19,8 +20,8 @@ from ruamel.yaml import YAML
 from isoparam.sampled_softmax import log_weights
 from isoparam.sampled_study.linear import other_classes, train_linear
 from isoparam.sampled_study.recipes import LinearRecipe
-from pipeline import parameters, processes
-from stages import instance
+from pipeline import parameters, processes, trainings
+from stages import instance, sampled
 from tools import demo
 
 RUNS = {
@@ -49,7 +50,7 @@ def examples(count=400):
     return means[labels] + torch.randn(count, 20, generator=generator), labels
 
 
-def train(weighting, samples=None, **changes: Any):
+def train(weighting, samples=None, state=None, on_state=lambda _: None, **changes: Any):
     x, labels = examples()
     recipe = LinearRecipe(
         epochs=3,
@@ -60,7 +61,8 @@ def train(weighting, samples=None, **changes: Any):
         samples=samples,
     )
     recipe = replace(recipe, **changes)
-    return train_linear(x, labels, (x, labels), recipe, classes=10, seed=0)
+    options = {"classes": 10, "seed": 0, "state": state, "on_state": on_state}
+    return train_linear(x, labels, (x, labels), recipe, **options)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 9])
@@ -100,6 +102,18 @@ def test_training_learns_and_gives_the_same_bits_again():
     assert first[1] == second[1]
     assert torch.equal(first[0][0][0], second[0][0][0])
     assert first[1][-1].accuracy > 0.9
+
+
+@pytest.mark.parametrize(("weighting", "samples"), [("full", None), ("importance", 2)])
+def test_a_training_resumes_bit_identically_after_each_epoch(weighting, samples):
+    states = []
+    whole = train(weighting, samples, on_state=lambda state: states.append(deepcopy(state)))
+    assert [len(state["history"]) for state in states] == [1, 2, 3]
+    for state in states:
+        (((weight, bias),), history) = train(weighting, samples, state)
+        assert history == whole[1]
+        assert torch.equal(weight, whole[0][0][0])
+        assert torch.equal(bias, whole[0][0][1])
 
 
 @pytest.mark.parametrize("samples", [0, 10])
@@ -208,6 +222,61 @@ def test_the_stages_give_the_same_bytes_with_any_number_of_workers(project):
     assert [float(row["loss"]) for row in rows if row["run"] == "importance"][-1] == (
         instance["importance"]["test_loss"]
     )
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("main", [sampled.main, instance.main], ids=["sampled", "instance"])
+def test_a_stage_that_was_killed_resumes_to_the_same_bytes(project, main, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(trainings, "PART_SECONDS", 0.0)
+    shutil.rmtree("models", ignore_errors=True)
+    main(workers=None)
+    undisturbed = content(project / "models")
+    assert not list(trainings.CHECKPOINTS.glob("*"))
+    shutil.rmtree("models")
+
+    def killed(work, jobs, **_: Any) -> Never:
+        """Each job is killed as its second epoch ends."""
+        for job in jobs:
+            texts = []
+
+            def report(text, texts=texts) -> None:
+                texts.append(text)
+                if len(texts) == 2:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                work(job, report)
+            assert trainings.epochs_done([job.checkpoint]) == 1
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "run_all", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(workers=None)
+
+    reports, run_all = [], processes.run_all
+
+    def resumed(work, jobs, **options: Any) -> list[Any]:
+        return run_all(work, jobs, **options | {"advance": reports.append})
+
+    monkeypatch.setattr(processes, "run_all", resumed)
+    main(workers=None)
+    assert content(project / "models") == undisturbed
+    assert not list(trainings.CHECKPOINTS.glob("*"))
+    epochs = sum(run["epochs"] for run in INSTANCE_RUNS.values())
+    done, jobs = (epochs, len(INSTANCE_RUNS)) if main is instance.main else (16, 8)
+    assert len(reports) == done - jobs
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_rate_at_which_a_trial_diverges_is_a_result(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sampled, "RATES", (0.1, 3e38))
+    sampled.main(tune=True)
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 2 * len(RUNS)
+    assert {rate for _, rate, loss in rows if loss == "nan"} == {"3e+38"}
 
 
 def tuning(folder, *options: str):

@@ -1,5 +1,6 @@
 """Views, encoder and training of instance discrimination."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -42,11 +43,11 @@ def random_images(count=200, side=8):
     return torch.randint(256, (count, side * side), dtype=torch.uint8, generator=generator())
 
 
-def train(**changes: Any):
+def train(state=None, on_state=lambda _: None, **changes: Any):
     views = Views(random_images(), shift=1, noise=0.1)
     recipe = replace(RECIPE, **changes)
     probe = Probe(views, 100, recipe.images, seed=0, held_out=False)
-    return train_instances(views, probe, recipe, seed=0)
+    return train_instances(views, probe, recipe, seed=0, state=state, on_state=on_state)
 
 
 def test_views_without_shift_and_noise_are_the_normalised_images():
@@ -123,6 +124,22 @@ def test_two_runs_give_the_same_bits(weighting, law):
     first, second = (train(weighting=weighting, images=law) for _ in range(2))
     assert first == second
     assert [evaluation.epoch for evaluation in first] == [1, 2]
+
+
+@pytest.mark.parametrize("weighting", ["full", "importance"])
+@pytest.mark.parametrize("law", ["uniform", "zipf"])
+def test_a_training_resumes_bit_identically_after_each_epoch(weighting, law):
+    changes = {"weighting": weighting, "images": law, "epochs": 3, "evaluations": 2}
+    states, ends = [], []
+    whole = train(on_state=lambda state: states.append(deepcopy(state)), **changes)
+    for state in states:
+        last = {}
+        assert train(deepcopy(state), last.update, **changes) == whole
+        ends.append(last or state)
+    for end in ends:
+        assert end.keys() == states[-1].keys()
+        for name, tensor in end.items():
+            assert torch.equal(tensor.nan_to_num(), states[-1][name].nan_to_num()), name
 
 
 def test_more_samples_than_classes_do_not_fail():
