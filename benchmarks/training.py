@@ -21,6 +21,10 @@ from unittest import mock
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no idle processes beside the timed
 
 import matplotlib as mpl
@@ -58,6 +62,7 @@ ONEDNN, MKL = "floor: oneDNN", "floor: torch.mm"
 AUTOGRAD, COMPILED = "PyTorch in memory", "PyTorch in memory, compiled"
 LOADER, LOADER2 = "PyTorch, DataLoader", "PyTorch, DataLoader, 2 workers"
 KERAS, KERAS_JIT = "Keras", "Keras, jit"
+JAX, JAX_SCAN = "JAX, step by step", "JAX, scan"
 SKLEARN = "scikit-learn"
 
 
@@ -309,6 +314,57 @@ def keras_step(sizes: list[int], count: int, batch_size: int, jit: bool) -> Step
     return lambda: model.fit(x, labels, batch_size, epochs=1, verbose=0)
 
 
+def jax_step(sizes: list[int], count: int, batch_size: int, scan: bool) -> Step:
+    """In a process of its own, on the CPU: jit and autograd; a call for each step, or for all."""
+    import jax  # noqa: PLC0415
+    import jax.numpy as jnp  # noqa: PLC0415
+
+    _, x, labels = (jnp.asarray(tensor.numpy()) for tensor in random_images(count, "cpu"))
+    layers = [
+        (jnp.asarray(torch.randn(i, o).numpy()) * (2 / i) ** 0.5, jnp.zeros(o))
+        for i, o in pairwise(sizes)
+    ]
+
+    def loss_of(layers: Any, x: Any, labels: Any) -> Any:
+        for weight, bias in layers[:-1]:
+            x = jax.nn.relu(x @ weight + bias)
+        weight, bias = layers[-1]
+        log_p = jax.nn.log_softmax(x @ weight + bias)
+        return -jnp.take_along_axis(log_p, labels[:, None], 1).mean()
+
+    def train(state: Any, chosen: Any) -> Any:
+        layers, velocity = state
+        loss, gradient = jax.value_and_grad(loss_of)(layers, x[chosen], labels[chosen])
+        velocity = jax.tree.map(
+            lambda v, g, w: MOMENTUM * v + g + WEIGHT_DECAY * w, velocity, gradient, layers
+        )
+        return (jax.tree.map(lambda w, v: w - LEARNING_RATE * v, layers, velocity), velocity), loss
+
+    of_one = jax.jit(train, donate_argnums=0)
+    of_all = jax.jit(lambda state, order: jax.lax.scan(train, state, order), donate_argnums=0)
+    state = [(layers, jax.tree.map(jnp.zeros_like, layers))]
+
+    def step() -> None:
+        batches = count // batch_size
+        order = torch.randperm(count)[: batches * batch_size].view(batches, batch_size).numpy()
+        if scan:
+            state[0], losses = of_all(state[0], order)
+        else:
+            for chosen in order:
+                state[0], losses = of_one(state[0], chosen)
+        losses.block_until_ready()
+
+    step()  # compiles
+    return step
+
+
+# Contestants that have a process of their own: what makes them, and its argument.
+OF_PROCESSES: dict[str, tuple[Callable[..., Step], bool]] = {
+    KERAS: (keras_step, False),
+    KERAS_JIT: (keras_step, True),
+    JAX: (jax_step, False),
+    JAX_SCAN: (jax_step, True),
+}
 # Contestants of one process that take a whole epoch at a time.
 STEPS: dict[str, Callable[[Problem, int], Step]] = {
     ONEDNN: floor_step,
@@ -321,7 +377,7 @@ STEPS: dict[str, Callable[[Problem, int], Step]] = {
     AUTOGRAD: autograd_step,
     COMPILED: functools.partial(autograd_step, compiled=True),
 }
-CONTESTANTS = [*STEPS, SKLEARN, LOADER, LOADER2, KERAS, KERAS_JIT]
+CONTESTANTS = [*STEPS, SKLEARN, LOADER, LOADER2, *OF_PROCESSES]
 # A tenth of an epoch is timed of slow contestants.
 PARTS = {SKLEARN: 10, LOADER: 10, LOADER2: 10}
 # A fifth is timed of parallel processes.
@@ -333,6 +389,7 @@ def available(device: str) -> list[str]:
     if device != "cpu":
         return [name for name in STEPS if name not in {MKL, "isoparam by torch.mm"}]
     needs = {"torchvision": (LOADER, LOADER2), "sklearn": (SKLEARN,), "keras": (KERAS, KERAS_JIT)}
+    needs["jax"] = (JAX, JAX_SCAN)
     left_out = {
         name
         for module, names in needs.items()
@@ -352,7 +409,7 @@ def timers_of(
         batches = max(1, problem.batches // PARTS.get(name, 1))
         if name in processes:
             count = len(problem.x)
-            processes[name].build(problem.sizes, count, problem.batch_size, name == KERAS_JIT)
+            processes[name].build(problem.sizes, count, problem.batch_size, OF_PROCESSES[name][1])
             timers[name] = processes[name].timed
         elif name in {LOADER, LOADER2}:
             timers[name] = loader_timer(problem, batches, workers=2 * (name == LOADER2))
@@ -369,9 +426,9 @@ def measure_epochs(
     tables = []
     with contextlib.ExitStack() as stack:
         processes = {
-            name: stack.enter_context(timing.process(keras_step))
+            name: stack.enter_context(timing.process(OF_PROCESSES[name][0]))
             for name in names
-            if name in {KERAS, KERAS_JIT}
+            if name in OF_PROCESSES
         }
         for depth, problem in problems.items():
             typer.echo(f"L = {depth} ...", err=True)
@@ -610,6 +667,7 @@ def main(
             ("torchvision", "torchvision"),
             ("TensorFlow", "tensorflow"),
             ("Keras", "keras"),
+            ("JAX", "jax"),
             ("scikit-learn", "sklearn"),
         )
         if importlib.util.find_spec(module)
