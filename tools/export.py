@@ -27,7 +27,7 @@ def main(
         int | None, typer.Option(help="The seed of the network; by default the first.")
     ] = None,
 ) -> None:
-    """Write one replica: `pixels` (N, D), float32 in [0, 255], to `logits` and `probabilities`."""
+    """Export one network: `pixels` (N, D), float32 in [0, 255], to `logits` and `probabilities`."""
     params = parameters.read_params()
     network = parameters.find_model(params.models, model)
     seed = params.seeds[0] if seed is None else seed

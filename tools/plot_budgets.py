@@ -7,6 +7,6 @@ from tools import findings
 
 
 def main() -> None:
-    """Draw studies/budgets/error.png. The name of a table is its budget."""
+    """Draw studies/budgets/error.png from the tables there, each named by its budget."""
     figure = error_by_budget(findings.read_budgets())
     files.write(findings.STUDIES / "budgets/error.png", png(figure))

@@ -47,7 +47,7 @@ vegaEmbed = (id, chart) => embed(id, chart, {{ renderer: "svg", theme }});
 
 
 def main() -> None:
-    """Write the template and set it in this clone's own configuration of DVC."""
+    """Write the template and select it in this clone's configuration of DVC."""
     files.write(TEMPLATE, PAGE.format(script=vega()))
     command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template"]
     done = subprocess.run([*command, TEMPLATE.name], check=False)

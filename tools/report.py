@@ -33,7 +33,7 @@ NO_DRAWINGS = {"digits", "own"}
 
 
 def main() -> None:
-    """Write report/index.html, and beside it the weights if models/ is there."""
+    """Write report/index.html, and the weights beside it if models/ exists."""
     networks = read_networks()
     page = render(draws=bool(networks))
     if networks:

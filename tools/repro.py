@@ -40,7 +40,7 @@ SURE_SECONDS = 20.0
 
 
 def main() -> None:
-    """Run what is missing of the study, as `dvc repro` does, and say how long it takes."""
+    """Run what is missing of the study, as `dvc repro` does, with the time left."""
     run()
     print()
     Console(highlight=False, markup=False).print(findings.claim().replace("**", ""))
