@@ -1,0 +1,96 @@
+"""Places unlike others: converted line ends, a long name for temporary files, few open files."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from pipeline import commands
+from tools import report
+
+# Three processes; a job is a text to report, and gives its length.
+RUN = """
+import sys
+from pipeline import processes
+try:
+    print(processes.run_all(len_of, ["a", "bc", ""], workers=3, advance=print, preload=[]))
+except ValueError as error:
+    sys.exit(str(error))
+"""
+
+
+def run_in(folder, temporary):
+    """Run jobs with 64 open files at most; the exit code and what is printed."""
+    (folder / "jobs.py").write_text("def len_of(text, report):\n    return len(text)\n", "utf-8")
+    code = f"from jobs import len_of\n{RUN}"
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -n 64; exec "$@"', "bash", sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_64_open_files_are_enough_for_three_processes(tmp_path):
+    assert run_in(tmp_path, "/tmp") == (0, "[1, 2, 0]\n")  # noqa: S108
+
+
+def test_a_folder_for_temporary_files_with_a_long_name_is_named(tmp_path):
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    code, told = run_in(tmp_path, long)
+    assert code == 1
+    assert told == (
+        f"the folder for temporary files, {long}, has too long a name for a socket in it: set "
+        "TMPDIR to one of at most 70 characters, such as /tmp\n"
+    )
+
+
+def test_a_clone_has_the_same_bytes_where_git_converts_line_ends(tmp_path):
+    """Stages depend on them, and a script does not start with CRLF."""
+    clone = tmp_path / "clone"
+    command = ["git", "clone", "--quiet", "--config", "core.autocrlf=true", str(ROOT), str(clone)]
+    subprocess.run(command, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--eol"], cwd=clone, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert len(listed) > 200
+    assert [line for line in listed if "w/crlf" in line or "w/mixed" in line] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "message"),
+    [
+        (["git", "log"], os.environ["PATH"], "`git log` failed: fatal: not a git repository"),
+        (["git", "log"], "", "git is not installed"),
+    ],
+)
+def test_a_command_that_needs_git_says_so_in_one_sentence(
+    tmp_path, monkeypatch, capsys, command, path, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setenv("LC_ALL", "C")
+
+    def app() -> None:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+
+    with pytest.raises(SystemExit):
+        commands.run_application(app)
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {message}")
+    assert told.count("\n") == 1
+
+
+def test_the_page_is_made_without_git(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert report.commit() == "not in git"
+    monkeypatch.setenv("PATH", "")
+    assert report.commit() == "not in git, which is not installed"
