@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import ROOT, slow
 
 from pipeline import commands, files, parameters
 from tools import repro
@@ -146,6 +146,7 @@ def test_without_an_estimate_there_are_numbers_alone(capsys):
 
 
 @pytest.fixture
+@slow
 def pipeline(tmp_path, monkeypatch):
     """A small pipeline in which a stage waits."""
     monkeypatch.chdir(tmp_path)
