@@ -121,8 +121,14 @@ def _save(checkpoint: Path, state: "dict[str, Tensor]") -> None:
     from isoparam.images.files import save_tensors
 
     contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
-    with files.replacing(checkpoint) as partial:
-        save_tensors(partial, contiguous, {})
+    try:
+        with files.replacing(checkpoint) as partial:
+            save_tensors(partial, contiguous, {})
+    except ValueError:
+        # A second run of the same training, as after two submissions to Slurm, may just have
+        # removed the folder because it is done.
+        with files.replacing(checkpoint) as partial:
+            save_tensors(partial, contiguous, {})
 
 
 def _epochs_done(checkpoint: Path) -> int:

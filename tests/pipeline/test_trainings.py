@@ -128,3 +128,17 @@ def test_a_checkpoint_of_other_images_is_not_used(capfd):
     capfd.readouterr()
     train()
     assert "done before" not in capfd.readouterr().err
+
+
+def test_a_second_run_that_is_done_and_forgets_ends_no_training(undisturbed, monkeypatch):
+    """Two runs share their checkpoints, as two submissions to Slurm do."""
+    left = ["L1"]
+
+    def save(path: Path, *content: Any) -> None:
+        save_tensors(path, *content)
+        while left:
+            trainings.forget(left.pop())
+
+    monkeypatch.setattr("isoparam.images.files.save_tensors", save)
+    assert train() == undisturbed
+    assert not left
