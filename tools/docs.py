@@ -94,7 +94,7 @@ def learning_rates() -> str:
 def trend_by_rate() -> str:
     """The slope of validation accuracy against depth at each rate, as a table."""
     return markdown(
-        "learning rate: | depths that finish: | slope, points for each layer:",
+        "learning rate: | depths that finish: | slope, percentage points for each layer:",
         (f"{rate:g} | {first} to {last} | {slope:+.3f}" for rate, first, last, slope in _slopes()),
     )
 
@@ -103,10 +103,10 @@ def trend_by_rate_claim() -> str:
     """What the slopes say about the trend, in a sentence."""
     (low, _, _, at_low), *_, (high, _, last, at_high) = _slopes()
     text = (
-        "The trend depends on the learning rate: on validation images, accuracy changes by "
-        f"{at_low:+.3f} points for each layer at {low:g} and by {at_high:+.3f} at {high:g}"
+        "The trend depends on the learning rate: each additional hidden layer changes validation "
+        f"accuracy by {at_low:+.3f} percentage points at {low:g} and by {at_high:+.3f} at {high:g}"
     )
-    return f"{text}, at which networks of more than {last} layers diverge."
+    return f"{text}, where networks of more than {last} layers diverge."
 
 
 def _slopes() -> list[tuple[float, int, int, float]]:

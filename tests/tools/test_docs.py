@@ -1,6 +1,9 @@
 """Tables of the documents that are computed, not copied, from recorded tables."""
 
+import numpy as np
+import pandas as pd
 import pytest
+from conftest import ROOT
 
 from tools import docs
 
@@ -31,6 +34,21 @@ def test_the_slope_is_of_the_depths_that_finish_at_a_rate():
         "| 0.2 | 1 to 2 | -1.000 |",
     ]
     assert docs.trend_by_rate_claim().endswith(
-        "accuracy changes by +0.250 points for each layer at 0.1 and by -1.000 at 0.2, at which "
-        "networks of more than 2 layers diverge."
+        "changes validation accuracy by +0.250 percentage points at 0.1 and by -1.000 at 0.2, "
+        "where networks of more than 2 layers diverge."
     )
+
+
+def test_the_page_of_results_is_right_about_the_slopes():
+    table = pd.read_csv(ROOT / "tuning/learning_rates.csv")
+    table = table[(table["depth"] > 0) & (table["learning_rate"] < 0.3)].dropna()
+    for rate, rows in table.groupby("learning_rate"):
+        x = rows["depth"] - rows["depth"].mean()
+        variance = (rows["accuracy_sd"] ** 2 / rows["seeds"]).mean() / (x * x).sum()
+        assert 0.006 <= 100 * variance**0.5 <= 0.007
+        shallow = rows[rows["depth"] <= 6]
+        slope = np.polyfit(shallow["depth"], shallow["accuracy"], 1)[0]
+        assert (slope > 0) == (rate < 0.2)
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    assert "a standard error of 0.006 to 0.007 percentage points" in text
+    assert "over 1 to 6 layers, the slopes at 0.05 and 0.1 are positive" in text
