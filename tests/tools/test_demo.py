@@ -1,10 +1,10 @@
 """The demo: what is committed, on which branches, and what of the user's it never replaces."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -148,22 +148,36 @@ def test_its_branches_are_compared_offline_as_its_readme_says(played):
     assert played.run("git", "status", "--porcelain") == ""
 
 
-def test_a_signal_ends_the_demo_and_its_stage(played, tmp_path):
-    del played  # this one is begun only
-    with subprocess.Popen(
+def stages_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The processes of a stage that runs below another one."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it ended meanwhile
+            found += [child] if any("stages." in part for part in child.cmdline()) else []
+    return found
+
+
+@pytest.fixture
+@slow
+def begun(tmp_path):
+    """A demo whose first stages run."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "tools", "demo", str(tmp_path / "demo")],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    ) as process:
-        found, deadline = [], time.monotonic() + 120
-        while not any("stages.train" in each.cmdline() for each in found):
-            assert time.monotonic() < deadline
-            found = []
-            for each in psutil.Process(process.pid).children(recursive=True):
-                if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
-                    found.append(each)
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(60) == 128 + signal.SIGTERM
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_signal_ends_the_demo_and_its_stage(begun):
+    deadline = time.monotonic() + 600
+    while not (found := stages_of(begun)):
+        assert begun.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    begun.send_signal(signal.SIGTERM)
+    assert begun.wait(60) == 128 + signal.SIGTERM
     assert psutil.wait_procs(found, timeout=30)[1] == []
