@@ -59,7 +59,7 @@ def error_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
         # An interval may reach beyond what an error can be; it is cut there.
         axes.set_yscale("log", nonpositive="clip")
         least = min(1 - table["accuracy"].max() for table in tables.values())
-        axes.set_ylim(80 * least, 100)
+        axes.set_ylim(bottom=80 * least)
         axes.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100]))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
