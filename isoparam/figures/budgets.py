@@ -65,7 +65,7 @@ def error_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylabel("test error, %")
         axes.set_xticks(sorted({int(depth) for t in tables.values() for depth in t["depth"]} - {0}))
-        axes.legend(title="parameters", loc="upper left")
+        axes.legend(title="parameters", loc="upper right")
         seeds = " or ".join(
             str(n) for n in sorted({int(n) for t in tables.values() for n in t["seeds"]})
         )
