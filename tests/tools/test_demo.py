@@ -95,7 +95,7 @@ def test_what_is_not_its_own_is_never_replaced(mother):
         demo.main()
     assert git("log", "-1", "--format=%s", "mine") == ["mine"]
     (mother / "photos").mkdir()
-    with pytest.raises(ValueError, match=r"^photos exists and is no earlier demo"):
+    with pytest.raises(ValueError, match=r"^photos exists and is not an earlier demo"):
         demo.main(Path("photos"))
     demo.main(Path("another"))
 
@@ -116,7 +116,7 @@ def test_from_a_zip_it_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(
-        SystemExit, match=r"^error: this folder is no git repository, .* `git init`"
+        SystemExit, match=r"^error: this folder is not a git repository, .* `git init`"
     ):
         demo.main()
     assert list(tmp_path.iterdir()) == []

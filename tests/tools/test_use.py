@@ -92,7 +92,8 @@ def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
     identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
     study.run("git", *identity, "tag", "--annotate", "chosen@v0.2.0", "--message", "chosen")
     # The examples, one after another in one folder.
-    text = (ROOT / "docs/use.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/use.md").read_text(encoding="utf-8").split("## From another project")[1]
+    text = text.split("\n## ")[0]
     quoted = text.replace("https://github.com/YOU/isoparam", shlex.quote(str(study.folder)))
     text = text.replace("https://github.com/YOU/isoparam", str(study.folder))
     commands = re.findall(r"^\$ (dvc .*)$", quoted, re.MULTILINE)
