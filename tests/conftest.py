@@ -86,7 +86,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test's tier follows from the fixtures that it uses."""
     for item in items:
         definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-        if any(hasattr(each.func, "slow") for used in definitions.values() for each in used):
+        slow_fixture = any(hasattr(f.func, "slow") for used in definitions.values() for f in used)
+        # `make test` runs the study on digits once, for its guard and what stands beside it.
+        if slow_fixture or ("digits" in definitions and item.path.name != "test_digits.py"):
             item.add_marker("slow")
     # Files of tests are shared out in this order: first those that begin with minutes of stages.
     items.sort(key=lambda item: "digits" not in item._fixtureinfo.name2fixturedefs)  # type: ignore[attr-defined]
@@ -142,6 +144,15 @@ def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"{command} would replace the process of the tests")
 
     monkeypatch.setattr(os, "execve", execve)
+
+
+@pytest.fixture
+@slow
+def long() -> None:
+    """Marks a test of several seconds, which trains, compiles or starts processes that load torch.
+
+    The tests beside it in its file are the quick ones of the same thing.
+    """
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ DOCUMENTS = ["isoparam/sampled_softmax/README.md", "docs/sampled_softmax.md"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.usefixtures("long")
 def test_the_code_of_a_document_runs(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
@@ -40,6 +41,7 @@ def run(monkeypatch, capsys, example, lists, *options: str):
     return head, [dict(zip(columns.split(","), row.split(","), strict=True)) for row in rows]
 
 
+@pytest.mark.usefixtures("long")
 def test_the_language_model_learns(monkeypatch, capsys, tmp_path):
     options = ("--seconds", "1", "--batch", "64", "--samples", "100")
     head, rows = run(monkeypatch, capsys, language_model, tmp_path, *options)
@@ -50,6 +52,7 @@ def test_the_language_model_learns(monkeypatch, capsys, tmp_path):
         assert 1 < float(row["perplexity"]) < words  # which all words alike would have
 
 
+@pytest.mark.usefixtures("long")
 def test_the_recommender_learns(monkeypatch, capsys, tmp_path):
     options = ("--seconds", "1", "--batch", "64", "--samples", "50")
     head, rows = run(monkeypatch, capsys, recommender, tmp_path, *options)

@@ -9,7 +9,7 @@ import tomllib
 import zipfile
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, slow
 
 from isoparam import sampled_softmax as library
 
@@ -40,6 +40,7 @@ print(value > 0, budget.width_for_budget(814_090, 3, 784, 10))
 
 
 @pytest.fixture(scope="module")
+@slow
 def wheel(tmp_path_factory):
     """A wheel built from a copy of what it is made of."""
     source = tmp_path_factory.mktemp("source")
