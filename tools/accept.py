@@ -6,13 +6,11 @@ default mode, and must give the same bytes. The processor of the recorded run do
 """
 
 import json
+import shutil
 import subprocess
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-from ruamel.yaml import YAML
 
 from pipeline import files, parameters
 from tools import guard, verify
@@ -94,10 +92,11 @@ def clone_the_recorded_code(folder: Path) -> Path:
         ("git", "-C", str(folder), "checkout", "--quiet", commit),
     ):
         subprocess.run(command, check=True)
-    stages = chain(*(YAML(typ="safe").load(lock)["stages"].values() for lock in locks))
-    deps = {dep["path"]: dep["md5"] for stage in stages for dep in stage.get("deps", [])}
-    for path in sorted(path for path in deps if path.startswith(CODE)):
-        if files.md5_of(folder / path) != deps[path]:
+    for lock in locks:
+        shutil.copy(lock, folder / lock)
+    changes = json.loads(verify.dvc("--cd", str(folder), "status", "--json"))
+    for path, _ in _of_kind(changes, "changed deps"):
+        if path.startswith(CODE):
             raise ValueError(
                 f"{path} of commit {commit[:9]}, the last with another dvc.lock, is not that of "
                 "dvc.lock: commit the record together with its code first"

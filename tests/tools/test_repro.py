@@ -180,11 +180,18 @@ def started(folder: Path) -> subprocess.Popen[str]:
     )
 
 
+def sleeps(process):
+    try:
+        return process.name() == "sleep"
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing_behind(number, pipeline):
     with started(pipeline) as process:
         found, deadline = [], time.monotonic() + 60
-        while not any(child.name() == "sleep" for child in found):
+        while not any(map(sleeps, found)):
             assert time.monotonic() < deadline
             found = psutil.Process(process.pid).children(recursive=True)
             time.sleep(0.02)
