@@ -207,6 +207,20 @@ def processes() -> str:
     )
 
 
+def printed(name: str) -> Callable[[], str]:
+    """What fills a block with what an example printed: a sentence on its data, and a table."""
+
+    def table() -> str:
+        text = (RECORDS / f"{name}.csv").read_text(encoding="utf-8")
+        note, heads, *rows = text.splitlines()
+        first, *others = heads.replace("_", " ").split(",")
+        names = " | ".join([first, *(f"{head}:" for head in others)])
+        cells = (" | ".join(row.split(",")) for row in rows)
+        return f"{note.removeprefix('# ')}:\n\n{markdown(names, cells)}"
+
+    return table
+
+
 def _by_head(table: pd.DataFrame, corner: str) -> str:
     """A row for each contestant, isoparam's in bold, and a column for each head."""
     wide = table.pivot_table("cell", "contestant", "head", aggfunc="first", sort=False).fillna("")
@@ -239,4 +253,5 @@ BLOCKS: dict[str, Callable[[], str]] = (
     | {"bfloat16": bfloat16, "diagnostics": diagnostics}
     | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
     | {name: recorded(name) for name in RECORDED}
+    | {name: printed(name) for name in ("language_model", "recommender")}
 )
