@@ -47,8 +47,9 @@ def run(name: str, jobs: Sequence["Job"], workers: int | None) -> list[list["Row
     Raises:
         ValueError: if data is missing or damaged, or a job other than a trial diverges.
     """
-    common = _digest_of_data_and_code(jobs[0].split)
-    parts = [_Part(job, _checkpoint(name, job, common)) for job in jobs]
+    texts = [f"{job.recipe} {job.seeds} {job.device}" for job in jobs]
+    found = checkpoints(name, texts, jobs[0].split)
+    parts = [_Part(job, checkpoint) for job, checkpoint in zip(jobs, found, strict=True)]
     with commands.progress(f"train {name}", sum(job.recipe.epochs for job in jobs)) as advance:
         for _ in range(epochs_done(part.checkpoint for part in parts)):
             advance("done before")
@@ -58,7 +59,7 @@ def run(name: str, jobs: Sequence["Job"], workers: int | None) -> list[list["Row
 
 
 def checkpoints(name: str, jobs: Sequence[Any], split: Path) -> list[Path]:
-    """The checkpoint of each job, for `resume` and `keep`.
+    """The checkpoint of each job, named by a hash of all that the job depends on.
 
     Args:
         name: of the stage.
@@ -66,8 +67,9 @@ def checkpoints(name: str, jobs: Sequence[Any], split: Path) -> list[Path]:
             code.
         split: folder of the data.
     """
-    common = _digest_of_data_and_code(split)
-    return [_named(name, f"{job}", common) for job in jobs]
+    common = f"{version('torch')} {_digest_of_data_and_code(split)}"
+    names = (sha256(f"{job} {common}".encode()).hexdigest()[:32] for job in jobs)
+    return [CHECKPOINTS / name / each for each in names]
 
 
 def epochs_done(checkpoints: Iterable[Path]) -> int:
@@ -137,16 +139,6 @@ def _epochs_done(checkpoint: Path) -> int:
             return int(file.get_slice("history").get_shape()[0])
     except (OSError, SafetensorError):
         return 0
-
-
-def _checkpoint(name: str, job: "Job", common: str) -> Path:
-    """The checkpoint of an unfinished job, named by a hash of all that the job depends on."""
-    return _named(name, f"{job.recipe} {job.seeds} {job.device}", common)
-
-
-def _named(name: str, job: str, common: str) -> Path:
-    everything = f"{job} {version('torch')} {common}"
-    return CHECKPOINTS / name / sha256(everything.encode()).hexdigest()[:32]
 
 
 def _digest_of_data_and_code(split: Path) -> str:

@@ -26,8 +26,8 @@ from tools import findings
 
 # The recorded run of the study, and its number of processes and cores.
 RECORDED, WORKERS = Path("benchmarks/results/repro.csv"), 2
-# A step of one of these processes at L4: benchmarks/results/training_processes.csv.
-STEP_SECONDS, SIZES, BATCH = 0.00376, (784, 405, 405, 405, 405, 10), 128
+# What a step of these processes took there, and of what: L4.
+STEPS, SIZES, BATCH = RECORDED.with_name("training_processes.csv"), (784, *[405] * 4, 10), 128
 # The work of the study's trainings, in the units of `work_of`.
 WORK = {"train": 51e9, "sampled": 105_300, "instance": 267_936}
 # The numbers of training images of the digits and of MNIST.
@@ -156,9 +156,10 @@ def estimates(stale: list[str]) -> dict[str, float | None]:
     params = parameters.read_params()
     if params.data.dataset == "own" or params.train.device != "cpu":
         return dict.fromkeys(stale)
-    steps = measure_step_seconds() if any(_kind(name) in WORK for name in stale) else STEP_SECONDS
+    trains = any(_kind(name) in WORK for name in stale)
+    slowness = measure_step_seconds() / recorded_step_seconds() if trains else 1.0
     table = files.read_csv(RECORDED, ("stage", "seconds", "command_s", "import_s"))
-    return {name: estimate(params, name, steps / STEP_SECONDS, table) for name in stale}
+    return {name: estimate(params, name, slowness, table) for name in stale}
 
 
 def estimate(params: Parameters, stage: str, slowness: float, recorded: pd.DataFrame) -> float:
@@ -210,6 +211,12 @@ def work_of(params: Parameters, stage: str, images: int) -> float:
     train = params.train
     steps = len(params.seeds) * train.epochs * (images // train.batch_size)
     return steps * (60_000 + count * (train.batch_size + 30) / (BATCH + 30))
+
+
+def recorded_step_seconds() -> float:
+    """A step of training where the record comes from, in as many processes as trained there."""
+    table = files.read_csv(STEPS, ("contestant", "median_ms")).set_index("contestant")
+    return float(table["median_ms"][f"replicas: {WORKERS}"]) / 1000
 
 
 def measure_step_seconds() -> float:

@@ -77,7 +77,7 @@ def test_nothing_is_promised_of_own_data_and_gpus(recorded, monkeypatch):
 
 
 def test_a_step_is_measured_where_something_trains(recorded, monkeypatch):
-    monkeypatch.setattr(repro, "measure_step_seconds", lambda: 10 * repro.STEP_SECONDS)
+    monkeypatch.setattr(repro, "measure_step_seconds", lambda: 10 * repro.recorded_step_seconds())
     row = recorded.loc["train@L0"]
     work = row["command_s"] - row["import_s"]
     assert repro.estimates(["train@L0", "plot"])["train@L0"] == pytest.approx(
