@@ -266,6 +266,10 @@ def undrawn(monkeypatch):
     monkeypatch.setattr(choose, "png", lambda _: b"figure")
 
 
+# Of 0.1 and 0.2, three seeds each.
+ACCURACIES = [0.9841, 0.9843, 0.985, 0.9851, 0.9844, 0.9839]
+
+
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("rows", "rate"),
@@ -277,6 +281,8 @@ def undrawn(monkeypatch):
         ([(0.1, 0, 0.8), (0.1, 1, 0.8), (0.2, 0, 0.99), (0.2, 1, None)], 0.1),
         # The lower of two equals.
         ([(0.1, 0, 0.8), (0.2, 0, 0.8)], 0.1),
+        # Equally many right answers, though the means differ in their last bit.
+        ([*zip([0.1] * 3 + [0.2] * 3, [0, 1, 2] * 2, ACCURACIES, strict=True)], 0.1),
         ([(0.3, 0, 0.8)], 0.3),
     ],
 )
