@@ -1,11 +1,12 @@
 """What the examples learn from: the packages of Debian, as apt lists them.
 
 `apt-get update -o Acquire::Languages=en` brings the lists, descriptions included. Where there are
-none, data of like statistics are generated: words and packages by Zipf's law.
+none, which is reported, data of like statistics are generated: words and packages by Zipf's law.
 """
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,7 @@ def descriptions(lists: Path) -> list[list[str]]:
     }
     if texts:
         return [re.findall(r"[a-z]+|\d|[^\sa-z\d]", text.lower()) for text in texts.values()]
+    report_generated(lists, "descriptions")
     return generated_sentences()
 
 
@@ -38,7 +40,15 @@ def dependencies(lists: Path) -> dict[str, list[str]]:
         needed = ", ".join(fields.get(name, "") for name in ("Depends", "Recommends"))
         names = (re.match(r"[a-z\d][a-z\d+.-]+", each.strip()) for each in needed.split(","))
         found[fields["Package"]] = sorted({name[0] for name in names if name})
+    if not found:
+        report_generated(lists, "packages")
     return found or generated_dependencies()
+
+
+def report_generated(lists: Path, what: str) -> None:
+    """Say that the data are not Debian's."""
+    command = "apt-get update -o Acquire::Languages=en"
+    print(f"{lists} has no {what}, so they are generated: try `{command}`", file=sys.stderr)
 
 
 def paragraphs(lists: Path, pattern: str) -> Iterator[dict[str, str]]:

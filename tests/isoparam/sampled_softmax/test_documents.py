@@ -37,7 +37,9 @@ def test_the_links_of_a_document_lead_somewhere(document):
 def run(monkeypatch, capsys, example, lists, *options: str):
     monkeypatch.setattr(sys, "argv", ["example", "--lists", str(lists), *options])
     example.main()
-    head, columns, *rows = capsys.readouterr().out.splitlines()
+    written = capsys.readouterr()
+    assert re.search(r"has no \w+, so they are generated: try `apt-get update", written.err)
+    head, columns, *rows = written.out.splitlines()
     return head, [dict(zip(columns.split(","), row.split(","), strict=True)) for row in rows]
 
 
