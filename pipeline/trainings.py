@@ -7,11 +7,11 @@ by the processes that train, not by the one that waits for them.
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -20,17 +20,36 @@ from pipeline import commands, files, processes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from isoparam.network.recipe import Job, Row
+    from isoparam.network.recipe import Job, Row, Schedule
 
 CHECKPOINTS = Path(".checkpoints")
+
+Each = TypeVar("Each", bound="Resumable")
+Result = TypeVar("Result")
 
 # How long a process trains before it leaves a checkpoint, at the end of the epoch.
 PART_SECONDS = 2.0
 
 
+class Resumable(Protocol):
+    """What `run_jobs` needs to know of a job."""
+
+    @property
+    def recipe(self) -> "Schedule":
+        """How to train, and so for how many epochs."""
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Where to keep the state; None to keep none."""
+
+
 class _Part(NamedTuple):
     job: "Job"
     checkpoint: Path
+
+    @property
+    def recipe(self) -> "Schedule":
+        return self.job.recipe
 
 
 def run(name: str, jobs: Sequence["Job"], workers: int | None) -> list[list["Row"]]:
@@ -50,12 +69,21 @@ def run(name: str, jobs: Sequence["Job"], workers: int | None) -> list[list["Row
     texts = [f"{job.recipe} {job.seeds} {job.device}" for job in jobs]
     found = checkpoints(name, texts, jobs[0].split)
     parts = [_Part(job, checkpoint) for job, checkpoint in zip(jobs, found, strict=True)]
-    with commands.progress(f"train {name}", sum(job.recipe.epochs for job in jobs)) as advance:
-        for _ in range(epochs_done(part.checkpoint for part in parts)):
+    return run_jobs(f"train {name}", _train, parts, workers, ["isoparam.network.jobs"])
+
+
+def run_jobs(
+    title: str,
+    work: Callable[[Each, processes.Report], Result | None],
+    jobs: Sequence[Each],
+    workers: int | None,
+    preload: Sequence[str],
+) -> list[Result]:
+    """Run resumable jobs side by side, with progress by epochs; arguments as of `run_all`."""
+    with commands.progress(title, sum(job.recipe.epochs for job in jobs)) as advance:
+        for _ in range(sum(_epochs_done(job.checkpoint) for job in jobs)):
             advance("done before")
-        return processes.run_all(
-            _train, parts, workers=workers, advance=advance, preload=["isoparam.network.jobs"]
-        )
+        return processes.run_all(work, jobs, workers=workers, advance=advance, preload=preload)
 
 
 def checkpoints(name: str, jobs: Sequence[Any], split: Path) -> list[Path]:
@@ -70,11 +98,6 @@ def checkpoints(name: str, jobs: Sequence[Any], split: Path) -> list[Path]:
     common = f"{version('torch')} {_digest_of_data_and_code(split)}"
     names = (sha256(f"{job} {common}".encode()).hexdigest()[:32] for job in jobs)
     return [CHECKPOINTS / name / each for each in names]
-
-
-def epochs_done(checkpoints: Iterable[Path]) -> int:
-    """How many epochs are done before, for the progress."""
-    return sum(_epochs_done(checkpoint) for checkpoint in checkpoints)
 
 
 def resume(checkpoint: Path | None) -> "dict[str, Tensor] | None":
@@ -133,7 +156,9 @@ def _save(checkpoint: Path, state: "dict[str, Tensor]") -> None:
             save_tensors(partial, contiguous, {})
 
 
-def _epochs_done(checkpoint: Path) -> int:
+def _epochs_done(checkpoint: Path | None) -> int:
+    if checkpoint is None:
+        return 0
     try:
         with safe_open(checkpoint, framework="np") as file:
             return int(file.get_slice("history").get_shape()[0])

@@ -23,6 +23,7 @@ OUT = Path("models/instance")
 COLUMNS = ("run", "epoch", "loss", "accuracy")
 TUNING = ("run", "epochs", "class_rate", "learning_rate", "loss", "accuracy")
 RATES = [0.05, 0.1, 0.2, 0.4]
+PRELOAD = ("isoparam.images.files", "isoparam.sampled_study.instance")
 
 
 class Job(NamedTuple):
@@ -109,16 +110,7 @@ def main(
             job._replace(checkpoint=checkpoint)
             for job, checkpoint in zip(jobs, checkpoints, strict=True)
         ]
-    with commands.progress("instance", sum(job.recipe.epochs for job in jobs)) as advance:
-        for _ in range(trainings.epochs_done(job.checkpoint for job in jobs if job.checkpoint)):
-            advance("done before")
-        results = processes.run_all(
-            _train,
-            jobs,
-            workers=workers,
-            advance=advance,
-            preload=["isoparam.images.files", "isoparam.sampled_study.instance"],
-        )
+    results = trainings.run_jobs("instance", _train, jobs, workers, PRELOAD)
     if tune:
         print(*TUNING, sep=",")
         for job, history in zip(jobs, results, strict=True):

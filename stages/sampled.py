@@ -20,6 +20,7 @@ SPLIT = Path("data/split")
 OUT = Path("models/sampled")
 COLUMNS = ("run", "seed", "epoch", "validation_loss", "validation_accuracy")
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
+PRELOAD = ("isoparam.images.files", "isoparam.sampled_study.linear")
 
 
 class Job(NamedTuple):
@@ -70,7 +71,8 @@ def main(
             for name in names
             for rate in rates
         ]
-        for job, rows in zip(jobs, _run(jobs, workers), strict=True):
+        found = trainings.run_jobs("sampled", _train, jobs, workers, PRELOAD)
+        for job, rows in zip(jobs, found, strict=True):
             print(f"{job.run}\t{job.recipe.learning_rate}\t{rows[-1][-2]:.4f}")
         return
     with files.replacing(OUT) as partial:
@@ -82,22 +84,10 @@ def main(
             job._replace(folder=partial, checkpoint=checkpoint)
             for job, checkpoint in zip(bare, checkpoints, strict=True)
         ]
-        rows = [row for rows in _run(jobs, workers) for row in rows]
-        files.write_csv(partial / "history.csv", pd.DataFrame(sorted(rows), columns=COLUMNS))
+        found = trainings.run_jobs("sampled", _train, jobs, workers, PRELOAD)
+        history = pd.DataFrame(sorted(row for rows in found for row in rows), columns=COLUMNS)
+        files.write_csv(partial / "history.csv", history)
     trainings.forget("sampled")
-
-
-def _run(jobs: list[Job], workers: int | None) -> list[list[tuple[Any, ...]]]:
-    with commands.progress("sampled", sum(job.recipe.epochs for job in jobs)) as advance:
-        for _ in range(trainings.epochs_done(job.checkpoint for job in jobs if job.checkpoint)):
-            advance("done before")
-        return processes.run_all(
-            _train,
-            jobs,
-            workers=workers,
-            advance=advance,
-            preload=["isoparam.images.files", "isoparam.sampled_study.linear"],
-        )
 
 
 def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:

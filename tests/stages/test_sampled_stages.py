@@ -248,7 +248,7 @@ def test_a_stage_that_was_killed_resumes_to_the_same_bytes(project, main, monkey
 
             with pytest.raises(KeyboardInterrupt):
                 work(job, report)
-            assert trainings.epochs_done([job.checkpoint]) == 1
+            assert trainings._epochs_done(job.checkpoint) == 1
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
