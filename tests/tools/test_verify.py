@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
+from isoparam.network import bits
 from pipeline import files
 from tools import environment, verify
 from tools.verify import DIFFERENT, EQUAL
@@ -53,10 +54,20 @@ def test_the_recorded_environment_is_complete():
     assert environment.differences(recorded, recorded) == []
 
 
+@pytest.fixture(scope="module")
+def strict(few, tmp_path_factory) -> Project:
+    """A finished study with the bits of strict mode, as the record has them."""
+    folder = tmp_path_factory.mktemp("strict") / "study"
+    shutil.copytree(few.folder, folder, symlinks=True)
+    project = Project(folder)
+    project.run("dvc", "repro", "--force", **bits.STRICT)
+    return project
+
+
 @pytest.fixture
-def study(few, tmp_path) -> Project:
+def study(strict, tmp_path) -> Project:
     """A copy of a finished study, with the environment of this machine as that of the record."""
-    shutil.copytree(few.folder, tmp_path / "study", symlinks=True)
+    shutil.copytree(strict.folder, tmp_path / "study", symlinks=True)
     here = environment.environment()
     files.write_json(tmp_path / "study" / environment.ENVIRONMENT, here)
     return Project(tmp_path / "study")
