@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
-from isoparam.images.datasets import dataset_of
-from isoparam.results.comparisons import LEVEL, compare_pairs, compare_pooled, trend
-from isoparam.results.statistics import share_of_trials
+from isoparam.results.comparisons import LEVEL, Crossed, compare_pooled
 from pipeline import commands, files, parameters
 
 METRICS = Path("metrics")
+PREDICTIONS = Path("models/predictions")
 TABLE = Path("plots/depth_accuracy.csv")
 
 # Each column of the table takes this metric.
@@ -25,56 +26,93 @@ COLUMNS = {name: name for name in "depth width parameters deviation on_budget se
 # The trend is the leading coefficient of a curve of this degree.
 DEGREES: dict[str, Literal[1, 2]] = {"slope": 1, "curvature": 2}
 
+# A seed with a test accuracy below this learnt next to nothing.
+COLLAPSED = 0.5
+
+# Finer than one right answer of all images and seeds, coarser than a rounding error.
+DIGITS = 9
+
 
 def main() -> None:
     """Gather metrics/depths: the table, metrics/summary.json and metrics/comparisons.json.
 
-    The summary is of the model with the highest validation accuracy.
+    The summary is of the model with the highest validation accuracy, the shallower of two equals.
     """
     params = parameters.read_params()
     metrics = {name: _read(name) for name in params.models}
     metrics = dict(sorted(metrics.items(), key=lambda item: (item[1]["depth"], item[1]["width"])))
-    comparisons = compare(metrics, dataset_of(params.data.dataset, params.data.own).test_images)
+    predictions = {name: _read_predictions(name) for name in metrics}
+    comparisons = compare(metrics, predictions)
     table = pd.DataFrame(
         {"model": name}
         | {column: values[key] for column, key in COLUMNS.items()}
         | {
+            "collapsed": sum(each < COLLAPSED for each in values["test_accuracies"]),
             "may_be_best": name in comparisons["may_be_best"],
-            "sampling_error": comparisons["sampling"][name]["standard_error"],
+            "new_images_lo": comparisons["intervals"][name]["lo"],
+            "new_images_hi": comparisons["intervals"][name]["hi"],
         }
         for name, values in metrics.items()
     )
     files.write_csv(TABLE, table)
     files.write_json(METRICS / "comparisons.json", comparisons)
     # Validation chooses: a maximum over test accuracies would be biased upwards.
-    chosen = table.loc[table["validation_accuracy"].idxmax(), "model"]
+    chosen = table.loc[table["validation_accuracy"].round(DIGITS).idxmax(), "model"]
     files.write_json(METRICS / "summary.json", metrics[chosen])
 
 
-def compare(metrics: dict[str, dict[str, Any]], test_images: int) -> dict[str, Any]:
+def compare(
+    metrics: dict[str, dict[str, Any]], predictions: dict[str, dict[str, NDArray[Any]]]
+) -> dict[str, Any]:
     """Test accuracies compared: those of the models on the budget."""
     on_budget = [name for name, values in metrics.items() if values["on_budget"]]
-    samples = {name: metrics[name]["test_accuracies"] for name in on_budget}
-    depths = [metrics[name]["depth"] for name in on_budget]
-    pooled = compare_pooled(samples)
+    depths = {name: metrics[name]["depth"] for name in on_budget}
+    right = {name: predictions[name]["right"] for name in on_budget}
+    pooled = compare_pooled({name: metrics[name]["test_accuracies"] for name in on_budget})
     return {
-        "test_images": test_images,
-        "may_be_best": [name for name, p in pooled.p_best.items() if p > LEVEL],
-        **pooled._asdict(),
-        "pairs": [pair._asdict() for pair in pooled.pairs],
-        # These test each pair alone, over seeds that share the order of their images.
-        "paired": [pair._asdict() for pair in compare_pairs(samples)],
+        "test_images": next(iter(predictions.values()))["right"].shape[1],
+        "intervals": {
+            name: Crossed({name: found["right"]}).interval(name)._asdict()
+            for name, found in predictions.items()
+        },
+        **_compared(right),
         "trend": {
-            name: trend(depths, list(samples.values()), degree)._asdict()
-            if len(set(depths)) > degree
+            name: Crossed(right).trend(depths, degree)._asdict()
+            if len(set(depths.values())) > degree
             else None
             for name, degree in DEGREES.items()
         },
-        "sampling": {
-            name: share_of_trials(values["test_accuracy"], test_images)._asdict()
-            for name, values in metrics.items()
-        },
+        "log_likelihood": _compared({name: -predictions[name]["loss"] for name in on_budget}),
+        # For new seeds alone.
+        "these_images": pooled._asdict() | {"pairs": [pair._asdict() for pair in pooled.pairs]},
     }
+
+
+def _compared(values: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """The set of those that may be the best, and all pairs, for new seeds and test images."""
+    study = Crossed(values) if values else None
+    p_best = study.p_best() if study else {}
+    return {
+        "may_be_best": [name for name, p in p_best.items() if p > LEVEL],
+        "p_best": p_best,
+        "pairs": [pair._asdict() for pair in study.pairs()] if study else [],
+        "seed_deviation": study and study.seed_deviation,
+    }
+
+
+def _read_predictions(name: str) -> dict[str, NDArray[Any]]:
+    path = files.as_recorded(PREDICTIONS / f"{name}.safetensors")
+    try:
+        with safe_open(path, framework="np") as file:
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is missing or damaged ({error}): run `dvc repro evaluate@{name}`"
+        ) from None
+    shapes = {values.shape for values in found.values()}
+    if set(found) != {"right", "loss"} or len(shapes) != 1 or len(shapes.pop()) != 2:
+        raise ValueError(f"{path} must hold `right` and `loss` of one shape (seeds, images)")
+    return found
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def main() -> None:
         summary = {
             "depth": model.depth,
             "seeds": len(seeds),
-            **described("test_loss", loss.mean(1).tolist(), deviation=False),
+            **described("test_loss", loss.mean(1).tolist(), share=False, deviation=False),
             **described("ece", errors, deviation=False),
             "test_images": len(labels),
             "probe_images": len(probe[0]),

@@ -1,4 +1,4 @@
-"""Stage evaluate@MODEL: the accuracy of all seeds of one model on the test set."""
+"""Stage evaluate@MODEL: the accuracy of all seeds of one model on the test set, image by image."""
 
 from pathlib import Path
 from statistics import fmean
@@ -7,23 +7,29 @@ import pandas as pd
 
 from isoparam.budget import count_parameters, layer_sizes, width_for_budget
 from isoparam.images.datasets import sizes_of
-from isoparam.images.files import load_images
+from isoparam.images.files import load_images, save_tensors
 from isoparam.images.mnist import normalise
 from isoparam.network import bits
 from isoparam.network.files import load_replicas
-from isoparam.network.training import evaluate
+from isoparam.network.mlp import logits
+from isoparam.network.softmax import cross_entropy
 from isoparam.results.statistics import described
 from pipeline import commands, files, parameters
 
 TEST = Path("data/split/test.safetensors")
 MODELS = Path("models/depths")
 METRICS = Path("metrics/depths")
+PREDICTIONS = Path("models/predictions")
 CURVES = Path("plots/curves")
 HISTORY = ("seed", "epoch", "train_loss", "validation_loss", "validation_accuracy")
 
 
 def main(name: commands.ModelName) -> None:
-    """Evaluate models/depths/NAME, into metrics/depths/NAME.json and plots/curves/NAME.csv."""
+    """Evaluate models/depths/NAME.
+
+    Writes metrics/depths/NAME.json, models/predictions/NAME.safetensors with what each seed makes
+    of each test image, and plots/curves/NAME.csv.
+    """
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
     model = parameters.find_model(params.models, name)
@@ -31,9 +37,10 @@ def main(name: commands.ModelName) -> None:
     network = model.depth, model.width or 0, inputs, classes
     images, labels = load_images(TEST, inputs, classes)
     layers, scale = load_replicas(MODELS / name, params.seeds, layer_sizes(*network))
-    losses, accuracies = (
-        values.tolist() for values in evaluate(layers, normalise(images, *scale), labels.long())
-    )
+    z = logits(layers, normalise(images, *scale)).double()  # (R, N, C)
+    loss = cross_entropy(z, labels.long().expand(z.shape[:-1]))  # (R, N)
+    right = z.argmax(-1) == labels  # (R, N)
+    accuracies = right.double().mean(1).tolist()
     history = files.read_csv(files.as_recorded(MODELS / name) / "history.csv", HISTORY)
     last = history[history["epoch"] == history["epoch"].max()]
     count = count_parameters(*network)
@@ -47,11 +54,13 @@ def main(name: commands.ModelName) -> None:
         "seeds": len(params.seeds),
         # Short names, so that `dvc metrics show` fits a wide terminal.
         **described("test_accuracy", accuracies, prefix="test"),
-        "test_loss": fmean(losses),
+        "test_loss": fmean(loss.mean(1).tolist()),
         **described("val_accuracy", last["validation_accuracy"].tolist(), prefix="val"),
         "val_loss": fmean(last["validation_loss"]),
         "test_accuracies": accuracies,
     }
+    with files.replacing(PREDICTIONS / f"{name}.safetensors") as partial:
+        save_tensors(partial, {"right": right, "loss": loss.float()}, {})
     files.write_json(METRICS / f"{name}.json", metrics)
     files.write_csv(CURVES / f"{name}.csv", _curves(history))
 

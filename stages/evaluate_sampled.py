@@ -42,7 +42,7 @@ def main() -> None:
             "learning_rate": run.learning_rate,
             "seeds": len(params.seeds),
             **described("test_accuracy", accuracies),
-            **described("test_loss", losses),
+            **described("test_loss", losses, share=False),
         }
     files.write_json(METRICS / "sampled.json", metrics)
     files.write_csv(PLOTS / "sampled.csv", _table(metrics))

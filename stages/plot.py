@@ -10,7 +10,7 @@ CURVES = Path("plots/curves")
 OUT = Path("plots")
 TABLE_COLUMNS = (
     "model depth width parameters on_budget seeds accuracy accuracy_lo accuracy_hi may_be_best "
-    "sampling_error"
+    "new_images_lo new_images_hi"
 ).split()
 CURVE_COLUMNS = (
     "epoch train_loss validation_loss validation_accuracy validation_accuracy_lo "

@@ -242,8 +242,8 @@ def recorded(name: str) -> Callable[[], str]:
 
 
 FOUND = (
-    "claim results differences assumptions best trend sampled instance regularised budgets "
-    "linear_answer hidden_answer depth_answer chosen"
+    "claim results differences assumptions log_likelihood best trend sampled instance regularised "
+    "budgets linear_answer hidden_answer depth_answer chosen"
 ).split()
 # Each by the name of its function, and what benchmarks wrote by the name of its file.
 BLOCKS: dict[str, Callable[[], str]] = (

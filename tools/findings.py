@@ -16,8 +16,6 @@ STUDIES = Path("studies")
 SECONDS = Path("benchmarks/results/instance.csv")
 BEST, BELOW = "may be the best", "significantly below the best"
 OFF, UNTESTED = "off the budget", "not tested"
-# A mean test accuracy below this has seeds in it that learn nothing.
-COLLAPSED = 0.5
 VERDICTS = (BEST, BELOW, OFF, UNTESTED)
 WEIGHTINGS = {
     "full": "full softmax",
@@ -43,18 +41,13 @@ def claim() -> str:
     network = f"{_hidden_layers([chosen['depth']])} of {chosen['width']} units"
     accuracy, seeds = f"{interval(chosen)} %", chosen["seeds"]
     over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
-    pairs, of_model = comparisons["pairs"], {name: m["depth"] for name, m in metrics.items()}
-    if any(pair["p"] is not None for pair in pairs):
-        depths, best = (
-            sorted({metrics[name]["depth"] for name in comparisons[key]})
-            for key in ("p_best", "may_be_best")
-        )
-        which = f"the best depth is {_hidden_layers(best)}"
-        if best == depths:
-            which = f"every depth from {depths[0]} to {depths[-1]} may be the best"
+    if any(pair["p"] is not None for pair in comparisons["pairs"]):
+        best = {metrics[name]["depth"] for name in comparisons["may_be_best"]}
         text = (
-            f"{start}{which}** (test accuracy, 95 % confidence, {seeds} seeds). "
-            f"{_significance(pairs, of_model)} Validation chooses {network}, "
+            f"{start}{_best_depth(comparisons, metrics)}** (test accuracy, 95 % confidence for new "
+            f"seeds and new test images, from {seeds} seeds). "
+            f"{_significance(comparisons['pairs'], metrics)} {_alone(comparisons, metrics)} "
+            f"Validation chooses {network}, "
             f"{'' if chosen['depth'] in best else 'not one of these, '}with {accuracy} test "
             f"accuracy ({over})."
         )
@@ -77,35 +70,77 @@ def _hidden_layers(depths: list[int], conjunction: str = "or") -> str:
     return f"{listed} hidden layer{'s' * (listed != '1')}"
 
 
-def _significance(pairs: list[dict[str, Any]], depths: dict[str, int]) -> str:
-    """How many of the differences are significant, and whether the largest is."""
+def _best_depth(compared: dict[str, Any], metrics: dict[str, dict[str, Any]]) -> str:
+    """Which depths may be the best."""
+    depths, best = (
+        sorted({metrics[name]["depth"] for name, p in compared["p_best"].items() if p > least})
+        for least in (-1.0, LEVEL)
+    )
+    if best == depths:
+        return f"every depth from {depths[0]} to {depths[-1]} may be the best"
+    return f"the best depth is {_hidden_layers(best)}"
+
+
+def _significance(pairs: list[dict[str, Any]], metrics: dict[str, dict[str, Any]]) -> str:
+    """How many of the differences are significant, and the largest."""
     largest = max(pairs, key=lambda pair: abs(pair["difference"]))
-    size = f"{percent(abs(largest['difference']))} percentage points between "
-    size += _hidden_layers([depths[largest["first"]], depths[largest["second"]]], "and")
-    verdict = f"is{'' if is_significant(largest) else ' not'} significant"
+    depths = [metrics[largest[name]]["depth"] for name in ("first", "second")]
+    size = (
+        f"{percent(abs(largest['difference']))} percentage points between "
+        f"{_hidden_layers(depths, 'and')}"
+    )
     if len(pairs) == 1:
-        return f"The difference of {size} {verdict} (t test)."
+        verdict = "" if is_significant(largest) else "not "
+        return f"The difference of {size} is {verdict}significant (t test)."
     count, total = sum(map(is_significant, pairs)), len(pairs)
     counted = {0: "None of the", total: "All"}.get(count, f"{count} of the")
     return (
         f"{counted} {total} pairwise differences among depths at this budget "
-        f"{'is' if count < 2 else 'are'} significant (Tukey's test); the largest, {size}, "
-        f"{verdict}."
+        f"{'is' if count < 2 else 'are'} significant (Tukey's test)"
+        f"{', up to' if is_significant(largest) else '; the largest is'} {size}."
+    )
+
+
+def _alone(comparisons: dict[str, Any], metrics: dict[str, dict[str, Any]]) -> str:
+    """The same for new seeds alone."""
+    found = comparisons["these_images"]
+    if found["deviation"] is None:
+        return "These runs give no test for new seeds alone."
+    count, best = sum(map(is_significant, found["pairs"])), _best_depth(found, metrics)
+    if best == _best_depth(comparisons, metrics):
+        best = "the best depth is the same"
+    return (
+        f"For new seeds alone, {best}, and {count} difference{'s are' if count != 1 else ' is'} "
+        "significant."
+    )
+
+
+def log_likelihood() -> str:
+    """The comparison by the mean negative log-likelihood, in two sentences."""
+    metrics, found = _metrics(), read_comparisons()["log_likelihood"]
+    if all(pair["p"] is None for pair in found["pairs"]):
+        return "These runs give no test of the negative log-likelihood."
+    return (
+        f"By the negative log-likelihood, {_best_depth(found, metrics)}. "
+        f"{sum(map(is_significant, found['pairs']))} of the {len(found['pairs'])} pairwise "
+        "differences are significant."
     )
 
 
 def assumptions() -> str:
     """What the tests of the differences assume, and what supports the assumptions."""
-    found = read_comparisons()
+    comparisons = read_comparisons()
+    found = comparisons["these_images"]
     if found["deviation"] is None:
         return "These runs give no spread over seeds: it takes two depths and two seeds."
     verdict = "contradicts" if found["p_equal"] <= LEVEL else "does not contradict"
     return (
-        "The tests assume that all depths have the same standard deviation over seeds, "
-        f"{percent(found['deviation'], 3)} percentage points. Bartlett's test {verdict} this (p "
-        f"{_p(found['p_equal'], '= ')}). In simulated studies with equal means and the measured "
-        f"deviations, Tukey's test raises a false alarm in {percent(found['level'], 1)} % of "
-        "them."
+        "All tests assume that the depths have the same standard deviation over seeds, "
+        f"{percent(found['deviation'], 3)} percentage points on these test images and "
+        f"{percent(comparisons['seed_deviation'], 3)} on infinitely many. Bartlett's test "
+        f"{verdict} this (p {_p(found['p_equal'], '= ')}). In simulated studies with equal means "
+        "and the measured deviations, Tukey's test for these images raises a false alarm in "
+        f"{percent(found['level'], 1)} % of them."
     )
 
 
@@ -169,17 +204,20 @@ def differences() -> str:
 
 def pairs() -> str:
     """The table of all differences that the matrix shows, with what it leaves out."""
-    rows = []
-    for pair in read_comparisons()["pairs"]:
+    rows, comparisons = [], read_comparisons()
+    for pair, alone in zip(comparisons["pairs"], comparisons["these_images"]["pairs"], strict=True):
         # The matrix has second minus first.
         lo, hi = (None if pair[end] is None else -100 * pair[end] for end in ("hi", "lo"))
         ends = "" if lo is None or hi is None else f"{lo:+.3f} to {hi:+.3f}"
-        p = "" if pair["p_adjusted"] is None else _p(pair["p_adjusted"])
+        ps = ("" if p is None else _p(p) for p in (pair["p_adjusted"], alone["p_adjusted"]))
         rows.append(
             f"{pair['second']} less {pair['first']} | {-100 * pair['difference']:+.3f} | {ends} | "
-            f"{p} | {'yes' if is_significant(pair) else ''}"
+            f"{' | '.join(ps)} | {'yes' if is_significant(pair) else ''}"
         )
-    heads = "difference | points: | 95 % interval: | p, Tukey's test: | :significant:"
+    heads = (
+        "difference | points: | 95 % interval: | p, Tukey's test: | p for new seeds alone: | "
+        ":significant:"
+    )
     return markdown(heads, rows)
 
 
@@ -191,17 +229,19 @@ def _points(pair: dict[str, Any]) -> str:
 
 
 def best() -> str:
-    """The table of how each model compares with the best, and of its error over test images."""
+    """The table of how each model compares with the best."""
     metrics, comparisons = _metrics(), read_comparisons()
-    p_best = comparisons["p_best"]
+    p_best, alone = comparisons["p_best"], comparisons["these_images"]["p_best"]
     return markdown(
-        "model | test accuracy, %: | standard deviation over seeds: | p of *no other is better*: | "
-        f"verdict | interval over {comparisons['test_images']:,} test images, %:",
+        "model | test accuracy, %: | standard deviation over seeds: | "
+        "p of *no other is better*, new seeds and images: | new seeds alone: | verdict | "
+        "interval for new seeds and images, %:",
         (
             f"{name} | {interval(metrics[name])} | {percent(metrics[name]['test_sd'])} | "
-            f"{_p(p_best[name]) if name in p_best else ''} | {verdict(name)} | "
-            f"{percent(share['lo'])} to {percent(share['hi'])}"
-            for name, share in comparisons["sampling"].items()
+            f"{_p(p_best[name]) if name in p_best else ''} | "
+            f"{_p(alone[name]) if name in alone else ''} | {verdict(name)} | "
+            f"{' to '.join(percent(ends[end]) for end in ('lo', 'hi') if ends[end] is not None)}"
+            for name, ends in comparisons["intervals"].items()
         ),
     )
 
@@ -221,22 +261,21 @@ def sampled() -> str:
 def instance() -> str:
     """The table of the trainings on as many classes as images.
 
-    The benchmark timed some of them: a run of these epochs with this very loss is the same one.
+    The benchmark timed some of them.
     """
     laws = {"uniform": "uniformly", "zipf": "by Zipf's law"}
-    timed = {}
+    timed: dict[Any, str] = {}
     if SECONDS.exists():
-        columns = ("epochs", "processor_s", "test_loss")
-        for run in files.read_csv(SECONDS, columns).itertuples():
-            timed[run.epochs, run.test_loss] = f"{run.processor_s:.0f}"
+        for row in files.read_csv(SECONDS, ("run", "epochs", "processor_s")).itertuples():
+            timed[row.run, row.epochs] = f"{row.processor_s:.0f}"
     return markdown(
         "images drawn | training | K: | epochs: | processor, s: | learning rate: | "
         "top-1 on new views, %: | full negative log-likelihood, nats:",
         (
             f"{laws[m['images']]} | {WEIGHTINGS[m['weighting']]} | {m['samples'] or ''} | "
-            f"{m['epochs']} | {timed.get((m['epochs'], m['test_loss']), '')} | "
+            f"{m['epochs']} | {timed.get((run, m['epochs']), '')} | "
             f"{m['learning_rate']:g} | {percent(m['test_accuracy'], 1)} | {m['test_loss']:.2f}"
-            for m in files.read_json(METRICS / "instance.json").values()
+            for run, m in files.read_json(METRICS / "instance.json").items()
         ),
     )
 
@@ -269,21 +308,30 @@ def budgets() -> str:
     rows, names = [], []
     for budget, table in read_budgets().items():
         deep = table[table["depth"] > 0]
+        off = 100 * (deep["parameters"] - budget) / budget
         names, best = deep["model"].tolist(), deep["accuracy"].max()
         cells = (
-            f"**{percent(a)}**" if a == best else "collapsed" if a < COLLAPSED else percent(a)
-            for a in deep["accuracy"]
+            f"{m.collapsed} of {m.seeds} collapsed"
+            if m.collapsed
+            else f"**{percent(m.accuracy)}**"
+            if m.accuracy == best
+            else percent(m.accuracy)
+            for m in deep.itertuples()
         )
-        rows.append(f"{budget:,} | {deep['seeds'].iloc[0]} | {' | '.join(cells)}")
-    return markdown(" | ".join(["parameters:", "seeds:", *(f"{name}:" for name in names)]), rows)
+        rows.append(
+            f"{budget:,} | {off.min():+.1f} to {off.max():+.1f} | {deep['seeds'].iloc[0]} | "
+            f"{' | '.join(cells)}"
+        )
+    heads = ["parameters:", "off by, %:", "seeds:", *(f"{name}:" for name in names)]
+    return markdown(" | ".join(heads), rows)
 
 
 def read_budgets() -> dict[int, pd.DataFrame]:
     """The table of the study at each budget, from the lowest to that of params.yaml."""
     paths = {int(path.stem): path for path in (STUDIES / "budgets").glob("[0-9]*.csv")}
     paths[parameters.read_params().budget] = Path("plots/depth_accuracy.csv")
-    columns = ("model", "depth", "width", "seeds", "accuracy", "accuracy_lo", "accuracy_hi")
-    return {budget: files.read_csv(path, columns) for budget, path in sorted(paths.items())}
+    columns = "model depth width parameters seeds accuracy accuracy_lo accuracy_hi collapsed"
+    return {budget: files.read_csv(path, columns.split()) for budget, path in sorted(paths.items())}
 
 
 def linear_answer() -> str:

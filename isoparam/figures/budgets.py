@@ -3,75 +3,56 @@
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 
-from isoparam.figures.depth import STYLE, add_title, check_rows
-
-# From light to dark, distinguishable in grey and with any colour vision; markers differ too.
-_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#332288", "#222222")
-_MARKERS = "osD^vPX"
+from isoparam.figures.depth import ON_BUDGET, PAGE_INCHES, SMALL, add_title, check_rows
 
 
-def error_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
-    """Test error against depth, a line for each budget, on a logarithmic scale.
+def differences_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
+    """Test accuracy minus that of the best depth, against depth, a panel for each budget.
 
     Args:
-        tables: for each budget, in parameters, the columns depth, width, seeds, accuracy,
-            accuracy_lo and accuracy_hi; accuracies in [0, 1]; depth 0, off any budget, is left out.
+        tables: for each budget, in parameters, the columns depth, seeds, accuracy, accuracy_lo,
+            accuracy_hi and collapsed (number of seeds that learnt nothing); accuracies in [0, 1].
+            Depth 0, off any budget, is left out, and so are depths with collapsed seeds.
 
     Returns:
-        The figure; the depth with the least error of each budget has a ring.
+        The figure; the best depth of each budget has a filled point. Each panel has its own scale.
 
     Raises:
         ValueError: if there is no budget.
     """
     check_rows(tables)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-        axes = figure.subplots()
-        for index, (budget, table) in enumerate(sorted(tables.items())):
-            rows = table[table["depth"] > 0].sort_values("depth")
-            error = 100 * (1 - rows["accuracy"])
-            hi = 100 * (1 - rows["accuracy_lo"].fillna(rows["accuracy"]))
-            lo = 100 * (1 - rows["accuracy_hi"].fillna(rows["accuracy"]))
-            colour = _COLOURS[index % len(_COLOURS)]
+    with mpl.rc_context(SMALL):
+        figure = Figure(figsize=(PAGE_INCHES, 2.6), layout="constrained")
+        panels = figure.subplots(1, len(tables), sharex=True, squeeze=False).flat
+        for axes, (budget, table) in zip(panels, sorted(tables.items()), strict=True):
+            rows = table[(table["depth"] > 0) & (table["collapsed"] == 0)].sort_values("depth")
+            best = rows["accuracy"].idxmax()
+            mean, lo, hi = (
+                100 * (rows[name].astype(float).fillna(rows["accuracy"]) - rows["accuracy"][best])
+                for name in ("accuracy", "accuracy_lo", "accuracy_hi")
+            )
             axes.errorbar(
                 rows["depth"],
-                error,
-                yerr=[error - lo, hi - error],
-                color=colour,
-                marker=_MARKERS[index % len(_MARKERS)],
-                markersize=5,
-                linewidth=1.3,
-                capsize=2.5,
-                label=f"{budget:,}",
+                mean,
+                yerr=[mean - lo, hi - mean],
+                color=ON_BUDGET,
+                marker="o",
+                markersize=4,
+                markerfacecolor="white",
+                linewidth=1.2,
+                capsize=2,
             )
-            best = error.idxmin()
-            axes.plot(
-                rows["depth"][best],
-                error[best],
-                "o",
-                markersize=11,
-                markerfacecolor="none",
-                markeredgecolor=colour,
-            )
-        axes.set_xlabel("hidden layers")
-        # An interval may reach beyond what an error can be; it is cut there.
-        axes.set_yscale("log", nonpositive="clip")
-        least = min(1 - table["accuracy"].max() for table in tables.values())
-        axes.set_ylim(bottom=80 * least)
-        axes.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100]))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_ylabel("test error, %")
-        axes.set_xticks(sorted({int(depth) for t in tables.values() for depth in t["depth"]} - {0}))
-        axes.legend(title="parameters", loc="upper right")
-        seeds = " or ".join(
-            str(n) for n in sorted({int(n) for t in tables.values() for n in t["seeds"]})
-        )
+            axes.plot(rows["depth"][best], 0.0, "o", markersize=5, color=ON_BUDGET, zorder=3)
+            axes.set_title(f"{budget:,}")
+            axes.set_xticks(range(1, int(table["depth"].max()) + 1))
+        panels[0].set_ylabel("test accuracy minus\nthe best, points")
+        figure.supxlabel("hidden layers", fontsize=9)
+        seeds = " or ".join(map(str, sorted({int(n) for t in tables.values() for n in t["seeds"]})))
         add_title(
             figure,
-            "Error against depth at several budgets of parameters",
-            f"mean and 95 % interval over {seeds} seeds; rings: the least error of each budget",
+            "Difference to the best depth of each budget, in parameters",
+            f"mean and 95 % interval over {seeds} seeds; filled: the best; each panel has its own "
+            "scale; depths with seeds that learn nothing are left out",
         )
         return figure

@@ -64,15 +64,15 @@ def add_title(figure: Figure, title: str, note: str) -> None:
 def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
     """Test accuracy against depth, with the intervals over seeds.
 
-    Points are filled where the depth may be the best of those on the budget. A bar at the right
-    shows how far other test images would move all points together.
+    Points are filled where the depth may be the best of those on the budget, for new seeds and new
+    test images. A bar at the right shows how far these would move all points together.
 
     Networks without a hidden layer cannot meet the budget: their accuracy is written beside the
     axes, where it does not squeeze the scale of the others.
 
     Args:
         table: the columns depth, width, parameters, on_budget, seeds, accuracy, accuracy_lo,
-            accuracy_hi, may_be_best and sampling_error (a standard error), one row for each model;
+            accuracy_hi, may_be_best, new_images_lo and new_images_hi, one row for each model;
             accuracies in [0, 1].
         budget: number of parameters that the models on the budget have.
 
@@ -115,8 +115,9 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
                     label=label,
                     zorder=3,
                 )
-        if len(hidden):
-            half = 1.96 * 100 * hidden["sampling_error"].mean()
+        lengths = (hidden["new_images_hi"] - hidden["new_images_lo"]).astype(float)
+        if lengths.notna().any():
+            half = 50 * lengths.mean()
             axes.errorbar(
                 hidden["depth"].max() + 0.6,
                 100 * hidden["accuracy"].mean(),
@@ -125,8 +126,8 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
                 color=MUTED,
                 elinewidth=1,
                 capsize=3,
-                label=f"± {half:.2f}: 95 % interval of one accuracy over other test images, "
-                "which move all points together",
+                label=f"± {half:.2f}: for new seeds and test images (95 %); most of it moves all "
+                "points together",
             )
         widths = hidden.groupby("depth")["width"].agg(lambda units: ", ".join(map(str, units)))
         axes.set_xlabel("hidden layers, and units of each")

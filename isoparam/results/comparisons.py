@@ -1,22 +1,27 @@
-"""Which differences between models exceed those between seeds.
+"""Which differences between models hold for new seeds and new test images, or for new seeds alone.
 
-All tests ask what other initial weights and orders of the images would change, on the same
-training, validation and test images.
+A seed fixes initial weights and the order of the images. The training and validation images are the
+same throughout.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from statistics import fmean, linear_regression
-from typing import Literal, NamedTuple
+from itertools import combinations, permutations
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
-from scipy.stats import bartlett, dunnett, studentized_range
+from numpy.typing import NDArray
+from scipy.special import gammaincinv, ndtr, stdtr, stdtrit
+from scipy.stats import bartlett, studentized_range
 
-from isoparam.results.statistics import estimate
+from isoparam.results.statistics import estimate, on_logit_scale
 
 # The chance of a false alarm in each family of tests.
 LEVEL = 0.05
+
+# Points and weights of integrals over a standard normal and over a uniform variable.
+NORMAL = np.polynomial.hermite_e.hermegauss(64)
+UNIFORM = np.polynomial.legendre.leggauss(64)
 
 # Accuracies on N images differ by 1/N or not at all: what is below this is rounding.
 SAME = 1e-12
@@ -26,8 +31,8 @@ class TTest(NamedTuple):
     """Student's t test of whether a mean is zero.
 
     Attributes:
-        mean: the sample's mean.
-        lo: lower end of the 95 % interval of the mean; None where no test is possible.
+        mean: the estimate.
+        lo: lower end of its 95 % interval; None where no test is possible.
         hi: upper end of it; None where no test is possible.
         p: two-sided p-value; None where no test is possible.
     """
@@ -44,7 +49,7 @@ class Pair(NamedTuple):
     Attributes:
         first: name of a model.
         second: name of another.
-        difference: mean of the first less that of the second.
+        difference: mean of the first minus that of the second.
         lo: lower end of its 95 % interval, for this pair alone; None where no test is possible.
         hi: upper end of it; None where no test is possible.
         p: two-sided p-value, for this pair alone; None where no test is possible.
@@ -60,98 +65,199 @@ class Pair(NamedTuple):
     p_adjusted: float | None
 
 
-def t_test(values: Sequence[float]) -> TTest:
-    """Student's t test of the mean against zero.
-
-    t = sqrt(n) mean / deviation, with n - 1 degrees of freedom
-
-    Args:
-        values: one for each seed, 1 or more.
-
-    Returns:
-        The mean, its interval and the p-value. No test is possible with one value, or with values
-        that are equal up to rounding.
-
-    Raises:
-        ValueError: if there is no value.
+def tukey(t: float, models: int, freedom: float) -> float:
+    """Chance that any two of equal models differ by |t| standard errors or more: Tukey's test.
 
     Example:
-        >>> round(t_test([0.01, 0.02, 0.03]).p, 6)  # t = 2 sqrt(3)
-        0.07418
-        >>> t_test([0.5, 0.5])
-        TTest(mean=0.5, lo=None, hi=None, p=None)
+        >>> round(tukey(3.03, models=8, freedom=1e6), 3)  # the upper 5 % point is 4.29 / sqrt(2)
+        0.05
 
     Reference:
-        Student, "The probable error of a mean", Biometrika, 1908.
+        Tukey, "The problem of multiple comparisons", 1953; with degrees of freedom of each pair,
+        Games and Howell, "Pairwise multiple comparison procedures with unequal n's and/or
+        variances", Journal of Educational Statistics, 1976.
     """
-    mean, deviation, lo, hi = estimate(values)
-    if not deviation or max(values) - min(values) <= SAME:
-        return TTest(mean, None, None, None)
-    t = mean / (deviation / len(values) ** 0.5)
-    return TTest(mean, lo, hi, 2 * float(stdtr(len(values) - 1, -abs(t))))
+    return float(studentized_range.sf(abs(t) * 2**0.5, models, freedom))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number by Holm's step-down method.
+def dunnett(t: float, others: int, freedom: float) -> float:
+    """Chance that any of K equal models leads another by t standard errors or more: Dunnett's test.
 
-    The k-th smallest of m, k = 1, ..., m, becomes the largest (m - j + 1) p_(j) of j <= k, at most
-    1. To call those of at most 5 % significant is to raise any false alarm in at most 5 % of all
-    studies, however the tests depend on each other.
-
-    Args:
-        p_values: of all tests of the family.
-
-    Returns:
-        The adjusted ones, in the same order.
+    1 - E [Phi(z + sqrt(2) t s)^K], z standard normal, s^2 chi-squared over its degrees of freedom
 
     Example:
-        >>> holm([0.01, 0.04, 0.03, 0.005])
-        [0.03, 0.06, 0.06, 0.02]
+        >>> round(dunnett(2.34, others=7, freedom=1e6), 3)  # the upper 5 % point
+        0.05
 
     Reference:
-        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-        Statistics, 1979.
+        Dunnett, "A multiple comparison procedure for comparing several treatments with a control",
+        Journal of the American Statistical Association, 1955.
     """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, (len(p_values) - rank) * p_values[index])
-        adjusted[index] = min(largest, 1.0)
-    return adjusted
+    (z, z_weights), (u, u_weights) = NORMAL, UNIFORM
+    s = (gammaincinv(freedom / 2, (u + 1) / 2) * 2 / freedom) ** 0.5
+    below = ndtr(z[:, None] + 2**0.5 * t * s) ** others
+    within = float(z_weights @ below @ u_weights / np.sqrt(8 * np.pi))
+    return max(0.0, 1 - within)  # rounding could carry it below
 
 
-def compare_pairs(samples: Mapping[str, Sequence[float]]) -> list[Pair]:
-    """Compare all pairs of models by paired t tests, corrected for their number.
+class Crossed:
+    """Models compared for new seeds and new test images, by a two-way random-effects model.
+
+    y(m, r, i) = mean(m) + image(m, i) + seed(m, r) + rest(m, r, i)
+
+    is the result of model m with seed r on image i. The seeds of a model see the same N images, so
+    that an image which is hard for all models cancels in a difference. The variance of a contrast
+    sum over m of c(m) mean(m) is
+
+    var over i of (sum over m of c(m) y(m, i)) / N  +  sum of c^2 (MS_seed - MS_rest) / (R N)
+
+    with y(m, i) the mean over seeds, MS_seed N times the variance over seeds of a model's mean, and
+    MS_rest the mean square of what seeds and images do not explain, both pooled over models. If
+    MS_seed is below MS_rest, no seed is better on all images, and the second term is dropped. The
+    degrees of freedom are Satterthwaite's.
 
     Args:
-        samples: the accuracies of each model, one for each seed, in the same order of the seeds.
+        values: of each model (R, N), of any dtype: whether each seed is right on each test image,
+            or its log-likelihood; larger is better.
 
-    Returns:
-        One for each pair, in the order of the models. A pair that cannot be tested still counts
-        in the correction, as one of p-value 1.
+    Attributes:
+        means: of each model, over seeds and images.
+        seed_deviation: standard deviation over seeds of a model's mean on infinitely many images,
+            0 where the term is dropped; None for one seed.
 
     Raises:
-        ValueError: if the models do not have equally many accuracies, or have none.
+        ValueError: if there is no model, or the shapes differ or have no value.
 
     Example:
-        >>> pairs = compare_pairs({"a": [0.9, 0.8], "b": [0.6, 0.7], "c": [0.6, 0.5]})
-        >>> [(pair.first, pair.second, round(pair.difference, 3)) for pair in pairs]
-        [('a', 'b', 0.2), ('a', 'c', 0.3), ('b', 'c', 0.1)]
+        >>> right = {"a": [[1, 1, 0, 1], [1, 1, 1, 1]], "b": [[1, 0, 0, 0], [1, 0, 0, 1]]}
+        >>> study = Crossed({name: np.array(each) for name, each in right.items()})
+        >>> [(pair.difference, round(pair.p, 3)) for pair in study.pairs()]
+        [(0.5, 0.092)]
+
+    Reference:
+        Searle, Casella and McCulloch, "Variance Components", 1992, section 4.5; Satterthwaite, "An
+        approximate distribution of estimates of variance components", Biometrics Bulletin, 1946.
     """
-    _check_counts(samples)
-    names = list(combinations(samples, 2))
-    tests = [
-        t_test([a - b for a, b in zip(samples[first], samples[second], strict=True)])
-        for first, second in names
-    ]
-    adjusted = holm([1.0 if test.p is None else test.p for test in tests])
-    return [
-        Pair(*pair, test.mean, test.lo, test.hi, test.p, None if test.p is None else p_adjusted)
-        for pair, test, p_adjusted in zip(names, tests, adjusted, strict=True)
-    ]
+
+    def __init__(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Keep the means of each image, and the two mean squares."""
+        shapes = {name: np.shape(each) for name, each in values.items()}
+        if len(set(shapes.values())) != 1 or len(shape := next(iter(shapes.values()))) != 2:
+            listed = ", ".join(f"{shape} of {name}" for name, shape in shapes.items())
+            raise ValueError(f"models are compared over the same seeds and images, got {listed}")
+        if not all(shape):
+            raise ValueError(f"a comparison needs at least one seed and one image, got {shape}")
+        self._seeds, self._images = shape
+        by_image, seed_squares, rest_squares = [], 0.0, 0.0
+        for each in values.values():
+            exact = np.asarray(each, np.float64)  # (R, N)
+            by_image.append(exact.mean(0))
+            offsets = exact.mean(1) - exact.mean()  # (R,)
+            seed_squares += self._images * float(offsets @ offsets)
+            rest_squares += float(((exact - by_image[-1] - offsets[:, None]) ** 2).sum())
+        self._by_image = np.stack(by_image)  # (M, N)
+        self.means = dict(zip(values, self._by_image.mean(1).tolist(), strict=True))
+        self.seed_deviation: float | None = None
+        if self._seeds > 1:
+            # Degrees of freedom of MS_seed; MS_rest has N - 1 times as many.
+            self._freedom = len(values) * (self._seeds - 1)
+            self._seed = seed_squares / self._freedom
+            self._rest = rest_squares / (self._freedom * max(1, self._images - 1))
+            self.seed_deviation = max(0.0, (self._seed - self._rest) / self._images) ** 0.5
+
+    def test(self, weights: Mapping[str, float]) -> TTest:
+        """Test whether a contrast of the models' means is zero.
+
+        Args:
+            weights: c of each model; 0 where one is missing.
+
+        Returns:
+            The test. None is possible with one seed, with one image, or without any spread.
+        """
+        mean, error, freedom = self._estimate(weights)
+        if not error:
+            return TTest(mean, None, None, None)
+        half = float(stdtrit(freedom, 0.975)) * error
+        return TTest(mean, mean - half, mean + half, 2 * float(stdtr(freedom, -abs(mean) / error)))
+
+    def _estimate(self, weights: Mapping[str, float]) -> tuple[float, float, float]:
+        """A contrast with its standard error, 0 where there is none, and degrees of freedom."""
+        c = np.array([weights.get(name, 0.0) for name in self.means])
+        mean = float(c @ np.array([*self.means.values()]))
+        if self._seeds == 1 or self._images == 1:
+            return mean, 0.0, 0.0
+        variance = float((c @ self._by_image).var(ddof=1)) / self._images
+        freedom = self._images - 1.0
+        if self._seed > self._rest:
+            scale = float(c @ c) / (self._seeds * self._images)
+            images, seed, rest = variance, scale * self._seed, scale * self._rest
+            variance = images + seed - rest
+            freedom = variance**2 / (
+                images**2 / freedom + (seed**2 + rest**2 / freedom) / self._freedom
+            )
+        error = variance**0.5
+        return mean, error if error > SAME else 0.0, freedom
+
+    def interval(self, name: str) -> TTest:
+        """Mean of a model, in [0, 1], with its 95 % interval on the scale of the logit."""
+        test = self.test({name: 1.0})
+        if test.hi is None:
+            return test
+        return test._replace(**on_logit_scale(test.mean, test.hi - test.mean)._asdict())
+
+    def pairs(self) -> list[Pair]:
+        """All pairs in the order of the models, corrected for their number by Tukey's test."""
+        found = []
+        for first, second in combinations(self.means, 2):
+            weights = {first: 1.0, second: -1.0}
+            mean, error, freedom = self._estimate(weights)
+            adjusted = tukey(mean / error, len(self.means), freedom) if error else None
+            found.append(Pair(first, second, *self.test(weights), adjusted))
+        return found
+
+    def p_best(self) -> dict[str, float]:
+        """For each model the p-value of the hypothesis that no other has a higher mean.
+
+        By Hsu's comparison with the best: the least p-value of Dunnett's one-sided tests of the
+        others against it. The models above 5 % are a confidence set of the best, which excludes
+        the truly best one in at most 5 % of all studies.
+        """
+        found = dict.fromkeys(self.means, 1.0)
+        for ahead, model in permutations(self.means, 2):
+            lead, error, freedom = self._estimate({ahead: 1.0, model: -1.0})
+            if error:
+                p = dunnett(lead / error, len(found) - 1, freedom)
+                found[model] = min(found[model], p)
+        return found
+
+    def trend(self, depths: Mapping[str, int], degree: Literal[1, 2]) -> TTest:
+        """Slope or curvature of the means against depth.
+
+        The leading coefficient of a line or a parabola, fitted by least squares. It describes all
+        depths by one number, whether or not they lie on the curve.
+
+        Args:
+            depths: of each model, its number of hidden layers.
+            degree: 1 for the slope, per layer; 2 for the curvature, per squared layer.
+
+        Returns:
+            The test of the coefficient.
+
+        Raises:
+            ValueError: if there are not more different depths than the degree.
+        """
+        x = np.array([*depths.values()], np.float64)
+        if len(set(depths.values())) <= degree:
+            raise ValueError(
+                f"a trend of degree {degree} needs more than {degree} different depths, "
+                f"got {[*depths.values()]}"
+            )
+        weights = np.linalg.pinv(np.vander(x, degree + 1))[0]
+        return self.test(dict(zip(depths, weights.tolist(), strict=True)))
 
 
 class Pooled(NamedTuple):
-    """All models compared over seeds by one common standard deviation.
+    """All models compared for new seeds alone, on these test images.
 
     Attributes:
         pairs: one for each pair, in the order of the models.
@@ -215,19 +321,18 @@ def compare_pooled(samples: Mapping[str, Sequence[float]]) -> Pooled:
         difference = means[a] - means[b]
         t = abs(difference) / error
         p = 2 * float(stdtr(freedom, -t))
-        adjusted = float(studentized_range.sf(t * 2**0.5, len(samples), freedom))
+        adjusted = tukey(t, len(samples), freedom)
         pairs.append(Pair(a, b, difference, difference - half, difference + half, p, adjusted))
     p_equal = float(bartlett(*samples.values()).pvalue)
-    p_best = {name: _p_best(name, samples) for name in samples}
+    p_best = {
+        name: dunnett(
+            max(other - mean for rival, other in means.items() if rival != name) / error,
+            len(samples) - 1,
+            freedom,
+        )
+        for name, mean in means.items()
+    }
     return Pooled(pairs, deviation, p_equal, _level(spreads, count), p_best)
-
-
-def _p_best(name: str, samples: Mapping[str, Sequence[float]]) -> float:
-    """The least p-value of one-sided Dunnett tests of the others against this model."""
-    others = [values for other, values in samples.items() if other != name]
-    # The integral uses random points, the same each time.
-    found = dunnett(*others, control=samples[name], alternative="greater", rng=0)
-    return float(found.pvalue.min())
 
 
 def _level(spreads: Sequence[float], count: int) -> float:
@@ -244,43 +349,3 @@ def _check_counts(samples: Mapping[str, Sequence[float]]) -> None:
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
         raise ValueError(f"models are compared over the same seeds, but there are {listed}")
-
-
-def trend(
-    depths: Sequence[int], samples: Sequence[Sequence[float]], degree: Literal[1, 2]
-) -> TTest:
-    """Slope or curvature of accuracy against depth, over seeds.
-
-    For each seed a line or a parabola is fitted to the accuracies by least squares; its leading
-    coefficient is tested over seeds. It describes all depths by one number, whether or not they lie
-    on the curve.
-
-    Args:
-        depths: of each model, its number of hidden layers.
-        samples: the accuracies of each model, one for each seed, in the same order of the seeds.
-        degree: 1 for the slope, per layer; 2 for the curvature, per squared layer.
-
-    Returns:
-        The mean of the coefficient over seeds, its interval and the p-value.
-
-    Raises:
-        ValueError: if there are not more different depths than the degree.
-
-    Example:
-        >>> round(trend([1, 2, 3], [[0.91, 0.92], [0.92, 0.94], [0.93, 0.96]], 1).mean, 6)
-        0.015
-    """
-    if len(set(depths)) <= degree:
-        raise ValueError(
-            f"a trend of degree {degree} needs more than {degree} different depths, got {depths}"
-        )
-    x: Sequence[float] = depths
-    if degree == 2:
-        # The coefficient of the square is the slope on the square's residual after a linear fit.
-        squares = [depth * depth for depth in depths]
-        slope, intercept = linear_regression(depths, squares)
-        x = [
-            square - (intercept + slope * depth)
-            for depth, square in zip(depths, squares, strict=True)
-        ]
-    return t_test([linear_regression(x, values).slope for values in zip(*samples, strict=True)])

@@ -1,10 +1,10 @@
-"""Means over seeds and shares of test images, with their intervals."""
+"""Means over seeds, with their intervals."""
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from scipy.special import ndtri, stdtrit
+from scipy.special import expit, logit, stdtrit
 
 
 class Estimate(NamedTuple):
@@ -56,14 +56,64 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, deviation, mean - half, mean + half)
 
 
+class Ends(NamedTuple):
+    """The 95 % interval of a share: `lo` and `hi`, both in [0, 1]."""
+
+    lo: float
+    hi: float
+
+
+def on_logit_scale(share: float, half: float) -> Ends:
+    """An interval of a share that stays within [0, 1].
+
+    expit(logit(share) +- half / (share (1 - share)))
+
+    The share's standard error, and so half the length of its interval, is carried over to the
+    logit, log(share / (1 - share)), to first order.
+
+    Args:
+        share: in [0, 1], such as an accuracy.
+        half: half the length of its interval on its own scale, 0 or more.
+
+    Returns:
+        The interval; for a share of 0 or 1, its value alone.
+
+    Raises:
+        ValueError: if the share is out of range.
+
+    Example:
+        >>> [round(end, 4) for end in on_logit_scale(0.99, 0.02)]
+        [0.9292, 0.9987]
+
+    Reference:
+        Brown, Cai and DasGupta, "Interval estimation for a binomial proportion", Statistical
+        Science, 2001, section 4.1.2.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share must lie in [0, 1], got {share}")
+    if share in (0, 1):
+        return Ends(share, share)
+    centre, distance = logit(share), half / (share * (1 - share))
+    # Rounding could carry an end of a short interval over the share.
+    return Ends(
+        min(float(expit(centre - distance)), share), max(float(expit(centre + distance)), share)
+    )
+
+
 def described(
-    name: str, values: Sequence[float], *, prefix: str | None = None, deviation: bool = True
+    name: str,
+    values: Sequence[float],
+    *,
+    share: bool = True,
+    prefix: str | None = None,
+    deviation: bool = True,
 ) -> dict[str, float | None]:
     """An estimate as columns of a table or keys of metrics.
 
     Args:
         name: of the mean.
         values: one for each seed, 1 or more.
+        share: whether they are shares, such as accuracies; their interval is on the logit's scale.
         prefix: what the names of the others begin with, `name` if None.
         deviation: whether the standard deviation is among them.
 
@@ -71,69 +121,15 @@ def described(
         By name the mean, ..._sd, ..._lo and ..._hi.
 
     Raises:
-        ValueError: if there is no value.
+        ValueError: if there is no value, or a mean share is out of range.
 
     Example:
         >>> described("test_accuracy", [0.5], prefix="test")
         {'test_accuracy': 0.5, 'test_sd': None, 'test_lo': None, 'test_hi': None}
     """
     found = estimate(values)
+    if share and found.hi is not None:
+        found = found._replace(**on_logit_scale(found.mean, found.hi - found.mean)._asdict())
     prefix = prefix or name
     sd = {f"{prefix}_sd": found.deviation} if deviation else {}
     return {name: found.mean, **sd, f"{prefix}_lo": found.lo, f"{prefix}_hi": found.hi}
-
-
-class Share(NamedTuple):
-    """A share of independent trials with its 95 % interval.
-
-    Attributes:
-        share: the observed share.
-        standard_error: sqrt(share (1 - share) / trials).
-        lo: lower end of the interval.
-        hi: upper end of the interval.
-    """
-
-    share: float
-    standard_error: float
-    lo: float
-    hi: float
-
-
-def share_of_trials(share: float, trials: int) -> Share:
-    """Standard error and 95 % interval, by Wilson's score, of a share of independent trials.
-
-    (share + z^2 / 2N +- z sqrt(share (1 - share) / N + z^2 / 4N^2)) / (1 + z^2 / N), z = 1.96
-
-    For the accuracy of a network on N test images this is the uncertainty due to the choice of the
-    images. For the mean accuracy of several networks it is an upper bound: the mean of several
-    answers to an image varies no more than one answer.
-
-    Args:
-        share: in [0, 1]; times `trials` it need not be whole.
-        trials: N, 1 or more.
-
-    Returns:
-        The share with its standard error and interval, which lies in [0, 1].
-
-    Raises:
-        ValueError: if the share or the number of trials is out of range.
-
-    Example:
-        >>> [round(number, 4) for number in share_of_trials(0.9, 100)]
-        [0.9, 0.03, 0.8256, 0.9448]
-
-    Reference:
-        Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
-        the American Statistical Association, 1927.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"a share must lie in [0, 1], got {share}")
-    if trials < 1:
-        raise ValueError(f"a share needs at least one trial, got {trials}")
-    z = float(ndtri(0.975))
-    variance = share * (1 - share) / trials
-    scale = 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / scale
-    half = z * (variance + (z / (2 * trials)) ** 2) ** 0.5 / scale
-    # At shares of 0 and 1 rounding could carry an end over them.
-    return Share(share, variance**0.5, max(centre - half, 0.0), min(centre + half, 1.0))

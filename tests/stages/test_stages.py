@@ -16,7 +16,7 @@ from conftest import ROOT, SAMPLED_YAML
 from ruamel.yaml import YAML
 
 from isoparam.budget import parameters_of
-from isoparam.images.files import load_images, save_images
+from isoparam.images.files import load_images, load_tensors, save_images, save_tensors
 from isoparam.images.mnist import Images, normalise
 from isoparam.network.files import load_perceptron, save_perceptron
 from isoparam.network.mlp import layer_views, logits
@@ -127,6 +127,14 @@ def metrics_of(depth, width):
 def write_metrics():
     for name, depth, width in (("L0", 0, 0), ("L1", 1, 4), ("L2", 2, 9)):
         files.write_json(METRICS / f"{name}.json", metrics_of(depth, width))
+        write_predictions(name, [[1, 1, 1, 1], [1, 1, 1, 0]])
+
+
+def write_predictions(name, right):
+    path = evaluate.PREDICTIONS / f"{name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    right = torch.tensor(right, dtype=torch.bool)
+    save_tensors(path, {"right": right, "loss": 1.0 - right.float()}, {})
 
 
 def write_tables():
@@ -267,7 +275,7 @@ def undrawn(monkeypatch):
 
 
 # Of 0.1 and 0.2, three seeds each.
-ACCURACIES = [0.9841, 0.9843, 0.985, 0.9851, 0.9844, 0.9839]
+ACCURACIES = [0.9867, 0.9833, 0.9857, 0.9815, 0.9886, 0.9856]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -338,6 +346,9 @@ def test_evaluate_writes_metrics_and_curves(name, facts):
     curves = files.read_csv(Path(f"plots/curves/{name}.csv"), CURVE_COLUMNS)
     assert curves["epoch"].tolist() == [1, 2]
     assert curves["train_loss"].tolist() == [1.0, 1.0]
+    predictions, _ = load_tensors(evaluate.PREDICTIONS / f"{name}.safetensors")
+    assert predictions["right"].double().mean(1).tolist() == metrics["test_accuracies"]
+    assert float(predictions["loss"].mean()) == pytest.approx(metrics["test_loss"], rel=1e-6)
 
 
 def test_metrics_of_all_models_have_the_same_keys():
@@ -361,8 +372,8 @@ def test_aggregate_makes_one_table_and_lets_validation_choose():
         assert expected.items() <= row.items()
         # The only one on the budget is its best.
         assert row["may_be_best"] == (name == "L1")
-        variance = metrics["test_accuracy"] * (1 - metrics["test_accuracy"]) / 297
-        assert row["sampling_error"] == pytest.approx(variance**0.5, rel=1e-9)
+        # 7 of 8 answers are right.
+        assert 0 <= row["new_images_lo"] < 0.875 < row["new_images_hi"] <= 1
     assert files.read_json(Path("metrics/summary.json"))["depth"] == 1
 
 
@@ -384,18 +395,46 @@ def test_models_on_the_budget_are_compared():
         path = METRICS / f"{name}.json"
         metrics = files.read_json(path) | {"on_budget": name != "L0", "test_accuracies": values}
         files.write_json(path, metrics)
+    write_predictions("L2", [[1, 0, 1, 1], [1, 0, 1, 1]])
     aggregate.main()
     written = files.read_json(Path("metrics/comparisons.json"))
-    for kind in ("pairs", "paired"):
-        [pair] = written[kind]
+    for found, difference in (
+        (written, 0.125),
+        (written["log_likelihood"], 0.125),
+        (written["these_images"], 0.005),
+    ):
+        [pair] = found["pairs"]
         assert (pair["first"], pair["second"]) == ("L1", "L2")
-        assert pair["difference"] == pytest.approx(0.005, rel=1e-9)
-    assert list(written["p_best"]) == ["L1", "L2"]
+        assert pair["difference"] == pytest.approx(difference, rel=1e-9)
+        assert list(found["p_best"]) == ["L1", "L2"]
     assert written["may_be_best"] == ["L1", "L2"]
-    assert written["trend"]["slope"]["mean"] == pytest.approx(-0.005, rel=1e-9)
+    assert written["trend"]["slope"]["mean"] == pytest.approx(-0.125, rel=1e-9)
     assert written["trend"]["curvature"] is None
-    assert list(written["sampling"]) == list(accuracies)
-    assert written["test_images"] == 297
+    assert list(written["intervals"]) == list(accuracies)
+    assert written["test_images"] == 4
+
+
+def test_predictions_of_another_kind_are_refused():
+    write_metrics()
+    path = evaluate.PREDICTIONS / "L1.safetensors"
+    save_tensors(path, {"right": torch.ones(2, 4)}, {})
+    with pytest.raises(ValueError, match=r"L1.safetensors must hold `right` and `loss` of one"):
+        aggregate.main()
+    for content in (path.read_bytes()[:-1], None):
+        path.unlink()
+        if content:
+            path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"L1.safetensors is missing or damaged .*: run `dvc"):
+            aggregate.main()
+
+
+def test_of_two_with_equally_many_right_answers_validation_chooses_the_shallower():
+    write_metrics()
+    for name, accuracy in (("L1", 0.9844666666666666), ("L2", 0.9844666666666667)):
+        path = METRICS / f"{name}.json"
+        files.write_json(path, files.read_json(path) | {"val_accuracy": accuracy})
+    aggregate.main()
+    assert files.read_json(Path("metrics/summary.json"))["depth"] == 1
 
 
 def test_plot_draws_both_figures(folder):

@@ -28,12 +28,13 @@ COLUMNS = (
     "accuracy_lo",
     "accuracy_hi",
     "may_be_best",
-    "sampling_error",
+    "new_images_lo",
+    "new_images_hi",
 )
-LINEAR = ("L0", 0, 0, 7_850, False, 5, 0.925, 0.924, 0.926, False, 0.0026)
-FIRST = ("L1", 1, 1024, 814_090, True, 5, 0.984, 0.983, 0.985, False, 0.0013)
-SECOND = ("L2", 2, 588, 813_802, True, 5, 0.986, 0.985, 0.987, True, 0.0012)
-SMALL = ("S3", 3, 9, 7_360, False, 5, 0.945, 0.943, 0.947, False, 0.0023)
+LINEAR = ("L0", 0, 0, 7_850, False, 5, 0.925, 0.924, 0.926, False, 0.920, 0.930)
+FIRST = ("L1", 1, 1024, 814_090, True, 5, 0.984, 0.983, 0.985, False, 0.9814, 0.9866)
+SECOND = ("L2", 2, 588, 813_802, True, 5, 0.986, 0.985, 0.987, True, 0.9836, 0.9884)
+SMALL = ("S3", 3, 9, 7_360, False, 5, 0.945, 0.943, 0.947, False, 0.940, 0.950)
 
 
 def table(*rows: tuple):
@@ -42,7 +43,7 @@ def table(*rows: tuple):
 
 def with_one_seed(*rows: tuple):
     """As from a study with a single seed: no interval, and nothing is left out of the best."""
-    return table(*((*row[:5], 1, row[6], None, None, row[4], row[10]) for row in rows))
+    return table(*((*row[:5], 1, row[6], None, None, row[4], None, None) for row in rows))
 
 
 def from_csv(frame, tmp_path):
@@ -78,7 +79,7 @@ def intervals(figure):
     return groups
 
 
-def sampling_bars(figure):
+def bars_at_the_right(figure):
     """Of each bar that belongs to no point its place and its two ends."""
     (axes,) = figure.axes
     return [
@@ -130,9 +131,10 @@ def test_models_stand_at_their_depth_with_their_width(make, rows, depths, labels
             expected = [ALONE] * any(row[4] for row in rows) + [OFF] * (OFF in labels)
         else:
             expected = labels
-        *shown, bar = legend_of(figure) or [None]
-        assert shown == expected
-        assert bar is None or bar.endswith("which move all points together")
+        legend = legend_of(figure)
+        if make is table and depths:
+            assert legend.pop().endswith("most of it moves all points together")
+        assert legend == expected
         (note,) = texts_of(figure)
         of_depth = {
             depth: ", ".join(str(row[2]) for row in rows if row[1] == depth) for depth in depths
@@ -166,12 +168,12 @@ def test_points_are_filled_where_the_depth_may_be_the_best():
 
 def test_a_bar_beside_the_points_is_the_interval_over_other_test_images():
     figure = depth_accuracy(table(LINEAR, FIRST, SECOND), BUDGET)
-    (((left, right), (low, high)),) = sampling_bars(figure)
+    (((left, right), (low, high)),) = bars_at_the_right(figure)
     assert left == right > 2
-    # The mean of 0.13 and 0.12 points, 1.96 times, about the mean of the accuracies.
-    assert (high - low) / 2 == pytest.approx(1.96 * 0.125, rel=1e-9)
+    # The mean of 0.26 and 0.24 points, about the mean of the accuracies.
+    assert (high - low) / 2 == pytest.approx(0.25, rel=1e-9)
     assert (high + low) / 2 == pytest.approx(98.5, rel=1e-9)
-    assert legend_of(figure)[-1].startswith("± 0.24: 95 % interval")
+    assert legend_of(figure)[-1].startswith("± 0.25: for new seeds and test images (95 %)")
 
 
 def test_one_seed_has_points_without_intervals():
@@ -240,7 +242,7 @@ def test_many_models_stand_in_rows_of_nine():
 
 
 def test_no_axis_goes_above_100_percent():
-    row = ("L2", 2, 588, 813_802, True, 5, 0.998, 0.993, 1.003, True, 0.0012)
+    row = ("L2", 2, 588, 813_802, True, 5, 0.998, 0.993, 0.9999, True, 0.99, 0.9999)
     (axes,) = depth_accuracy(table(row), BUDGET).axes
     low, high = axes.get_ylim()
     assert low < 99.3

@@ -1,7 +1,6 @@
-"""Comparisons: against scipy and by hand, and on simulated studies of which the truth is known."""
+"""Comparisons: against scipy, at their limits, and on simulated studies with known truth."""
 
 import json
-from math import sqrt
 
 import numpy as np
 import pytest
@@ -9,12 +8,10 @@ from scipy import stats
 
 from isoparam.results.comparisons import (
     LEVEL,
-    TTest,
-    compare_pairs,
+    Crossed,
     compare_pooled,
-    holm,
-    t_test,
-    trend,
+    dunnett,
+    tukey,
 )
 
 
@@ -23,148 +20,215 @@ def bounds(studies, probability):
     return stats.binom.interval(1 - 1e-4, studies, probability)
 
 
-def simulate(studies, means, seeds, deviations=0.001, *, generator):
-    """For each study the accuracies of each model, lists of one for each seed.
-
-    A seed moves all models together, as the same order of the images does.
-    """
+def simulate(studies, means, seeds, *, generator):
+    """For each study the accuracies of each model, lists of one for each seed."""
     rng = np.random.default_rng(generator)
-    shape = (studies, len(means), seeds)
-    shared = rng.normal(0, 0.001, (studies, 1, seeds))
-    own = rng.normal(size=shape) * np.broadcast_to(deviations, len(means))[:, None]
-    values = 0.98 + np.asarray(means)[:, None] + shared + own
+    own = rng.normal(0, 0.001, (studies, len(means), seeds))
+    values = 0.98 + np.asarray(means)[:, None] + own
     return [dict(enumerate(study)) for study in values.tolist()]
 
 
-# One test.
+def crossed(generator, models, seeds, images, *, seed_deviation=0.0):
+    """Right answers of models of equal quality: most images are easy or hard for all of them."""
+    common = generator.normal(0, 1, images)
+    own = generator.normal(0, 0.25, (models, 1, images))
+    quality = generator.normal(0, seed_deviation, (models, seeds, 1))
+    rest = generator.normal(0, 0.3, (models, seeds, images))
+    return dict(enumerate(1.8 + common + own + quality + rest > 0))
 
 
-@pytest.mark.parametrize("count", [2, 5, 20])
-def test_a_pair_is_compared_as_by_scipy(count):
-    (study,) = simulate(1, [0.001, 0], count, generator=count)
-    (pair,) = compare_pairs(study)
-    expected = stats.ttest_rel(study[0], study[1])
-    lo, hi = expected.confidence_interval()
-    assert (pair.first, pair.second) == (0, 1)
-    assert pair.difference == pytest.approx(np.mean(study[0]) - np.mean(study[1]), abs=1e-15)
+# The chances of the tests of many.
+
+
+@pytest.mark.parametrize("freedom", [2.0, 9.0, 72.5])
+@pytest.mark.parametrize("others", [1, 7])
+def test_dunnetts_chance_is_that_of_the_multivariate_t(others, freedom):
+    correlation = 0.5 + 0.5 * np.eye(others)
+    for t in (-1.0, 0.5, 2.0, 4.0):
+        if others == 1:
+            expected = stats.t.sf(t, freedom)
+        else:
+            law = stats.multivariate_t(shape=correlation, df=freedom)
+            expected = 1 - law.cdf([t] * others, random_state=0)
+        # scipy integrates over random points.
+        assert dunnett(t, others, freedom) == pytest.approx(expected, abs=1e-3)
+
+
+def test_with_two_models_tukey_is_the_t_test():
+    assert tukey(-2.5, 2, 9.5) == pytest.approx(2 * stats.t.sf(2.5, 9.5), rel=1e-6)
+
+
+# New seeds and new images.
+
+
+def test_equal_seeds_leave_the_paired_test_over_images():
+    rng = np.random.default_rng(0)
+    values = {name: np.tile(rng.normal(size=40), (3, 1)) for name in "ab"}
+    study = Crossed(values)
+    (pair,) = study.pairs()
+    expected = stats.ttest_rel(values["a"][0], values["b"][0])
     assert pair.p == pytest.approx(expected.pvalue, rel=1e-9)
-    assert (pair.lo, pair.hi) == pytest.approx((lo, hi), rel=1e-9)
-    assert pair.p_adjusted == pair.p
+    assert (pair.lo, pair.hi) == pytest.approx(tuple(expected.confidence_interval()), rel=1e-9)
+    assert study.seed_deviation == 0
 
 
-def test_a_test_from_the_table_of_student():
-    # t(0.975, 4) = 2.776 is where p is 5 %; the deviation of these is the root of 2.5.
-    shift = 2.776 * sqrt(2.5 / 5)
-    result = t_test([value - 3 + shift for value in (1, 2, 3, 4, 5)])
-    assert result.p == pytest.approx(0.05, abs=1e-4)
-    assert result.lo == pytest.approx(0, abs=1e-3)
+def test_equal_images_leave_the_pooled_tests_over_seeds():
+    (samples,) = simulate(1, [0.002, 0, 0.001, 0], 6, generator=1)
+    study = Crossed({name: np.tile(each, (50, 1)).T for name, each in samples.items()})
+    expected = compare_pooled(samples)
+    for pair, other in zip(study.pairs(), expected.pairs, strict=True):
+        assert pair == pytest.approx(other, rel=1e-6, abs=1e-12)
+    assert study.p_best() == pytest.approx(expected.p_best, rel=1e-6)
+    assert study.seed_deviation == pytest.approx(expected.deviation, rel=1e-6)
+
+
+def test_the_parts_of_the_variance_are_found():
+    rng = np.random.default_rng(2)
+    models, seeds, images = 20, 10, 400
+    parts = {"images": 0.5, "seed": 0.1, "rest": 2.0}
+    values = (
+        rng.normal(0, parts["images"], (models, 1, images))
+        + rng.normal(0, parts["seed"], (models, seeds, 1))
+        + rng.normal(0, parts["rest"], (models, seeds, images))
+    )
+    study = Crossed(dict(enumerate(values)))
+    assert study.seed_deviation == pytest.approx(parts["seed"], rel=0.15)
+    variance = 2 * (
+        parts["images"] ** 2 / images
+        + parts["seed"] ** 2 / seeds
+        + parts["rest"] ** 2 / (seeds * images)
+    )
+    halves = [(pair.hi - pair.lo) / 2 for pair in study.pairs()]
+    assert np.mean(halves) == pytest.approx(1.96 * variance**0.5, rel=0.05)
+
+
+def check_level(models, seeds, images, seed_deviation, *, studies=500):
+    """In studies of equal models, how often anything is found, or the best is left out."""
+    rng = np.random.default_rng(seeds)
+    found = left_out = covered = pairs = 0
+    for _ in range(studies):
+        study = Crossed(crossed(rng, models, seeds, images, seed_deviation=seed_deviation))
+        tested = [pair for pair in study.pairs() if pair.p is not None]
+        found += any(pair.p_adjusted <= LEVEL for pair in tested)
+        left_out += study.p_best()[0] <= LEVEL
+        covered += sum(pair.p > LEVEL for pair in tested)
+        pairs += len(tested)
+    _, most = bounds(studies, LEVEL + 0.01)
+    assert 0.02 * studies <= found <= most
+    assert 0.02 * studies <= left_out <= most
+    assert 0.93 <= covered / pairs <= 0.98
+
+
+def test_the_level_for_new_seeds_and_images_is_the_promised_one():
+    check_level(2, 5, 400, 0.1, studies=300)
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize(
+    ("models", "seeds", "images", "seed_deviation"),
+    [(2, 5, 500, 0.0), (2, 5, 500, 0.2), (3, 3, 400, 0.1), (4, 10, 300, 0.05)],
+)
+def test_the_level_is_the_promised_one_for_more_models(models, seeds, images, seed_deviation):
+    check_level(models, seeds, images, seed_deviation)
+
+
+def test_seeds_alone_find_what_new_images_do_not_show():
+    """The tests for these images, taken as tests for others, raise too many false alarms."""
+    studies, rng = 500, np.random.default_rng(3)
+    alone = 0
+    for _ in range(studies):
+        accuracies = [right.mean(1) for right in crossed(rng, 2, 5, 500).values()]
+        alone += stats.ttest_ind(*accuracies).pvalue <= LEVEL
+    assert alone / studies > 2 * LEVEL
+
+
+def test_intervals_of_an_accuracy_cover_it_and_stay_in_range():
+    studies, rng = 1_000, np.random.default_rng(4)
+    truth = stats.norm.cdf(1.8 / (1 + 0.25**2 + 0.3**2 + 0.05**2) ** 0.5)
+    covered = 0
+    for _ in range(studies):
+        (values,) = crossed(rng, 1, 5, 300, seed_deviation=0.05).values()
+        found = Crossed({"a": values}).interval("a")
+        assert 0 <= found.lo <= found.mean <= found.hi <= 1
+        covered += found.lo <= truth <= found.hi
+    assert 0.93 <= covered / studies <= 0.97
 
 
 @pytest.mark.parametrize(
-    "values", [[0.1], [0.0, 0.0], [0.25, 0.25, 0.25], [0.9867 - 0.9857, 0.9877 - 0.9867]]
+    "values",
+    [
+        {"a": np.ones((1, 5)), "b": np.zeros((1, 5))},
+        {"a": np.ones((2, 1)), "b": np.zeros((2, 1))},
+        {"a": np.ones((2, 5)), "b": np.zeros((2, 5))},
+    ],
+    ids=["one seed", "one image", "no spread"],
 )
 def test_without_a_spread_there_is_no_test(values):
-    assert t_test(values) == TTest(pytest.approx(values[0], abs=1e-15), None, None, None)
-
-
-def test_a_spread_of_one_image_is_one():
-    # One of 100,000 images, in one of two seeds.
-    assert t_test([0.001, 0.00101]).p is not None
-
-
-# Holm's correction.
+    study = Crossed(values)
+    (pair,) = study.pairs()
+    assert pair == ("a", "b", 1.0, None, None, None, None)
+    assert study.p_best() == {"a": 1.0, "b": 1.0}
+    assert study.interval("a") == (1.0, None, None, None)
+    json.dumps(pair._asdict(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
-    ("p_values", "adjusted"),
+    ("values", "message"),
     [
-        ([], []),
-        ([0.03], [0.03]),
-        # 3 times 0.01, then 2 times 0.02, then 0.03, which may not be less than the one before.
-        ([0.01, 0.02, 0.03], [0.03, 0.04, 0.04]),
-        ([0.03, 0.01, 0.02], [0.04, 0.03, 0.04]),
-        ([0.02, 0.02], [0.04, 0.04]),
-        ([0.5, 0.9, 0.001], [1.0, 1.0, 0.003]),
-        ([0.0, 1.0], [0.0, 1.0]),
+        ({"a": np.ones((2, 5)), "b": np.ones((3, 5))}, r"\(2, 5\) of a, \(3, 5\) of b"),
+        ({"a": np.ones(5)}, r"same seeds and images, got \(5,\) of a"),
+        ({"a": np.ones((0, 5))}, r"at least one seed and one image, got \(0, 5\)"),
+        ({}, "same seeds and images, got"),
     ],
 )
-def test_holm_by_hand(p_values, adjusted):
-    assert holm(p_values) == pytest.approx(adjusted, rel=1e-15)
+def test_models_of_different_seeds_or_images_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Crossed(values)
 
 
-def test_a_pair_that_cannot_be_tested_counts_in_the_correction():
-    one, two = [0.90, 0.92, 0.91], [0.80, 0.84, 0.81]
-    pairs = compare_pairs({"a": one, "b": two, "c": [value - 0.25 for value in one]})
-    by_names = {(pair.first, pair.second): pair for pair in pairs}
-    same = by_names["a", "c"]
-    assert (same.lo, same.hi, same.p, same.p_adjusted) == (None, None, None, None)
-    others = [by_names["a", "b"], by_names["b", "c"]]
-    assert min(pair.p_adjusted for pair in others) == 3 * min(pair.p for pair in others)
+# The trend.
 
 
-def test_one_seed_says_differences_and_no_more():
-    study = {"a": [0.9], "b": [0.8], "c": [0.8]}
-    pairs = compare_pairs(study)
-    assert [pair.difference for pair in pairs] == pytest.approx([0.1, 0.1, 0.0])
-    assert {pair[3:] for pair in pairs} == {(None, None, None, None)}
-    json.dumps([pair._asdict() for pair in pairs], allow_nan=False)
+DEPTHS = {"a": 1, "b": 2, "c": 3, "d": 5, "e": 8}
 
 
-@pytest.mark.parametrize("compare", [compare_pairs, compare_pooled])
-def test_models_of_different_seeds_are_refused(compare):
+@pytest.mark.parametrize("degree", [1, 2])
+def test_a_trend_is_the_leading_coefficient_of_a_fit(degree):
+    rng = np.random.default_rng(degree)
+    values = {name: rng.normal(0.1 * d, 1, (4, 30)) for name, d in DEPTHS.items()}
+    means = [each.mean() for each in values.values()]
+    expected = np.polyfit([*DEPTHS.values()], means, degree)[0]
+    assert Crossed(values).trend(DEPTHS, degree).mean == pytest.approx(expected, rel=1e-9)
+
+
+def test_equal_seeds_leave_the_test_of_each_images_slope():
+    rng = np.random.default_rng(5)
+    values = {name: np.tile(rng.normal(size=30), (3, 1)) for name in DEPTHS}
+    slopes = np.polyfit([*DEPTHS.values()], np.array([each[0] for each in values.values()]), 1)[0]
+    expected = stats.ttest_1samp(slopes, 0)
+    found = Crossed(values).trend(DEPTHS, 1)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize(("depths", "degree"), [([2], 1), ([2, 2], 1), ([2, 3, 2], 2)])
+def test_too_few_depths_have_no_trend(depths, degree):
+    study = Crossed({index: np.ones((2, 3)) for index in range(len(depths))})
+    message = f"a trend of degree {degree} needs more than {degree} different depths, got"
+    with pytest.raises(ValueError, match=message):
+        study.trend(dict(enumerate(depths)), degree)
+
+
+# New seeds alone.
+
+
+def test_models_of_different_numbers_of_seeds_are_refused():
     with pytest.raises(ValueError, match="over the same seeds, but there are 2 of L1, 1 of L2"):
-        compare({"L1": [0.9, 0.8], "L2": [0.9]})
+        compare_pooled({"L1": [0.9, 0.8], "L2": [0.9]})
 
 
-@pytest.mark.parametrize("compare", [compare_pairs, compare_pooled])
-def test_models_without_a_seed_are_refused(compare):
+def test_models_without_a_seed_are_refused():
     with pytest.raises(ValueError, match="at least one value, got none"):
-        compare({"L1": [], "L2": []})
-
-
-@pytest.mark.parametrize("seeds", [2, 5])
-def test_a_single_test_is_wrong_as_often_as_it_says(seeds):
-    studies = 10_000
-    wrong = sum(
-        compare_pairs(study)[0].p <= LEVEL
-        for study in simulate(studies, [0, 0], seeds, generator=10 + seeds)
-    )
-    least, most = bounds(studies, LEVEL)
-    assert least <= wrong <= most
-
-
-@pytest.mark.parametrize("means", [[0, 0, 0, 0], [0, 0, 0, -0.003]], ids=["all", "all but one"])
-def test_corrected_pairs_are_wrong_anywhere_as_rarely_as_they_say(means):
-    studies = 4_000
-    wrong = 0
-    for study in simulate(studies, means, 5, [0.001, 0.0005, 0.001, 0.002], generator=20):
-        wrong += any(
-            pair.p_adjusted <= LEVEL
-            for pair in compare_pairs(study)
-            if means[pair.first] == means[pair.second]
-        )
-    _, most = bounds(studies, LEVEL)
-    assert 0 < wrong <= most
-
-
-def test_the_power_is_that_of_the_noncentral_t():
-    # The difference of two models has the root of 2 times the deviation of one.
-    studies, seeds, effect = 5_000, 10, 0.0015
-    noncentrality = sqrt(seeds) * effect / (sqrt(2) * 0.001)
-    quantile = stats.t.ppf(1 - LEVEL / 2, seeds - 1)
-    power = stats.nct.sf(quantile, seeds - 1, noncentrality) + stats.nct.cdf(
-        -quantile, seeds - 1, noncentrality
-    )
-    assert 0.5 < power < 0.9
-    found = sum(
-        compare_pairs(study)[0].p <= LEVEL
-        for study in simulate(studies, [effect, 0], seeds, generator=30)
-    )
-    least, most = bounds(studies, power)
-    assert least <= found <= most
-
-
-# All models with one standard deviation.
+        compare_pooled({"L1": [], "L2": []})
 
 
 def test_pooled_pairs_are_those_of_tukey_by_scipy():
@@ -232,50 +296,3 @@ def test_each_model_is_held_against_all_others_at_once():
         best = max(np.mean(others) for other, others in study.items() if other != name)
         lead = (best - np.mean(values)) / found.deviation
         assert found.p_best[name] == pytest.approx((leads >= lead).mean(), abs=0.006)
-
-
-# The trend.
-
-
-DEPTHS = [1, 2, 3, 5, 8]
-
-
-@pytest.mark.parametrize("degree", [1, 2])
-def test_a_trend_is_that_of_a_fit_for_each_seed(degree):
-    (study,) = simulate(1, [0.001 * depth for depth in DEPTHS], 6, generator=50)
-    values = np.array(list(study.values()))
-    coefficients = np.polyfit(DEPTHS, values, degree)[0]
-    expected = stats.ttest_1samp(coefficients, 0)
-    result = trend(DEPTHS, values.tolist(), degree)
-    assert result.mean == pytest.approx(coefficients.mean(), rel=1e-9)
-    assert result.p == pytest.approx(expected.pvalue, rel=1e-9)
-    assert (result.lo, result.hi) == pytest.approx(tuple(expected.confidence_interval()), rel=1e-9)
-
-
-@pytest.mark.parametrize(("degree", "expected"), [(1, 0.003), (2, -0.0005)])
-def test_trends_by_hand(degree, expected):
-    # 0.9 + 0.005 d - 0.0005 d^2 at 1, 2, 3; the line through it has the slope between its ends.
-    one = [0.9 + 0.005 * d - 0.0005 * d * d for d in (1, 2, 3)]
-    result = trend([1, 2, 3], [[value, value + 0.01] for value in one], degree)
-    assert result.mean == pytest.approx(expected, rel=1e-9)
-    # Both seeds have the same: rounding is not taken for a spread.
-    assert result.p is None
-
-
-@pytest.mark.parametrize("degree", [1, 2])
-def test_intervals_of_a_trend_cover_as_often_as_they_say(degree):
-    studies = 3_000
-    truth = {1: -0.0002, 2: 0.00005}[degree]
-    covered = 0
-    for study in simulate(studies, [truth * d**degree for d in DEPTHS], 5, generator=60 + degree):
-        result = trend(DEPTHS, list(study.values()), degree)
-        covered += result.lo <= truth <= result.hi
-    least, most = bounds(studies, 0.95)
-    assert least <= covered <= most
-
-
-@pytest.mark.parametrize(("depths", "degree"), [([], 1), ([2], 1), ([2, 2], 1), ([2, 3, 2], 2)])
-def test_too_few_depths_have_no_trend(depths, degree):
-    message = f"a trend of degree {degree} needs more than {degree} different depths, got"
-    with pytest.raises(ValueError, match=message):
-        trend(depths, [[0.9, 0.8]] * len(depths), degree)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from isoparam.results.statistics import Estimate, described, estimate, share_of_trials
+from isoparam.results.statistics import Estimate, described, estimate, on_logit_scale
 
 FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 
@@ -79,29 +79,42 @@ def test_intervals_cover_the_mean_as_often_as_they_say(count):
     assert 0.94 * samples < least <= covered <= most < 0.96 * samples
 
 
-@pytest.mark.parametrize("trials", [1, 7, 297, 10_000])
-def test_the_interval_of_a_share_is_that_of_wilson(trials):
-    for successes in {0, 1, trials // 3, trials - 1, trials}:
-        share, standard_error, lo, hi = share_of_trials(successes / trials, trials)
-        expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
-        # A few operations on numbers up to 1, each rounded to 2^-53.
-        rounding = 20 * 2**-53
-        assert lo == pytest.approx(expected.low, abs=rounding)
-        assert hi == pytest.approx(expected.high, abs=rounding)
-        assert standard_error == pytest.approx(stats.binom.std(trials, share) / trials, rel=1e-12)
-        assert 0 <= lo <= share + rounding
-        assert share - rounding <= hi <= 1
+@FIXED
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_the_interval_of_a_share_stays_in_range(share, half):
+    lo, hi = on_logit_scale(share, half)
+    assert 0 <= lo <= share <= hi <= 1
+
+
+def test_short_intervals_of_a_share_are_those_of_its_own_scale():
+    lo, hi = on_logit_scale(0.986, 1e-5)
+    assert (lo, hi) == pytest.approx((0.986 - 1e-5, 0.986 + 1e-5), abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("probability", "images", "seeds"),
+    [(0.99, 300, 5), (0.995, 300, 10), (0.97, 270, 3), (0.986, 10_000, 10)],
+)
+def test_intervals_of_accuracies_near_1_cover_as_often_as_they_say(probability, images, seeds):
+    studies, rng = 4_000, np.random.default_rng(seeds)
+    covered = 0
+    for values in (rng.binomial(images, probability, (studies, seeds)) / images).tolist():
+        found = described("accuracy", values)
+        assert 0 <= found["accuracy_lo"] <= found["accuracy_hi"] <= 1
+        covered += found["accuracy_lo"] <= probability <= found["accuracy_hi"]
+    assert 0.94 <= covered / studies <= 0.97
 
 
 def test_an_estimate_is_described_by_names_in_the_order_of_its_parts():
     values = [0.5, 0.6, 0.9]
     mean, deviation, lo, hi = estimate(values)
-    assert list(described("loss", values).items()) == [
+    assert list(described("loss", values, share=False).items()) == [
         ("loss", mean),
         ("loss_sd", deviation),
         ("loss_lo", lo),
         ("loss_hi", hi),
     ]
+    lo, hi = on_logit_scale(mean, hi - mean)
     assert described("accuracy", values, prefix="val", deviation=False) == {
         "accuracy": mean,
         "val_lo": lo,
@@ -109,27 +122,7 @@ def test_an_estimate_is_described_by_names_in_the_order_of_its_parts():
     }
 
 
-def test_the_interval_of_a_share_covers_as_often_as_it_says():
-    # Exactly, by the sum over all counts. The interval is approximate: here it is this close.
-    trials, probability = 10_000, 0.986
-    counts = np.arange(trials + 1)
-    covering = [
-        count
-        for count in counts.tolist()
-        if (share := share_of_trials(count / trials, trials)).lo <= probability <= share.hi
-    ]
-    assert stats.binom.pmf(covering, trials, probability).sum() == pytest.approx(0.95, abs=0.005)
-
-
-@pytest.mark.parametrize(
-    ("share", "trials", "message"),
-    [
-        (1.01, 10, r"a share must lie in \[0, 1\], got 1.01"),
-        (-0.5, 10, r"a share must lie in \[0, 1\], got -0.5"),
-        (float("nan"), 10, r"a share must lie in \[0, 1\], got nan"),
-        (0.5, 0, "a share needs at least one trial, got 0"),
-    ],
-)
-def test_shares_that_cannot_be_are_refused(share, trials, message):
-    with pytest.raises(ValueError, match=message):
-        share_of_trials(share, trials)
+@pytest.mark.parametrize("share", [1.01, -0.5, float("nan")])
+def test_shares_that_cannot_be_are_refused(share):
+    with pytest.raises(ValueError, match=rf"a share must lie in \[0, 1\], got {share}"):
+        on_logit_scale(share, 0.1)
