@@ -56,7 +56,8 @@ def main(
 def draw(table: pd.DataFrame, curves: pd.DataFrame | None) -> plt.Figure:
     """Top-1 against processor seconds: at the ends of runs, in all epochs that the study recorded.
 
-    All epochs of a run are taken to cost the same: they have equally many steps.
+    All epochs of a run are taken to cost the same: they have equally many steps. The study may have
+    been recorded on another processor, whose bits differ.
     """
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     axes.set_prop_cycle(timing.LINES)
@@ -64,7 +65,7 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame | None) -> plt.Figure:
         seconds, shares = [run.processor_s], [run.test_accuracy]
         if curves is not None:
             epochs = curves[curves["run"] == run.run]
-            if len(epochs) and epochs["loss"].iloc[-1] == run.test_loss:
+            if len(epochs) and epochs["epoch"].iloc[-1] == run.epochs:
                 seconds = epochs["epoch"] * run.processor_s / run.epochs
                 shares = epochs["accuracy"]
         axes.plot(

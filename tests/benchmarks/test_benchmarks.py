@@ -176,8 +176,10 @@ def test_top_1_is_drawn_against_the_recorded_seconds():
     table, curves = recorded("instance"), pd.read_csv(ROOT / "plots/instance.csv")
     lines = instance.draw(table, curves).axes[0].lines
     for line, run in zip(lines, table.itertuples(), strict=True):
+        same = curves[(curves["run"] == run.run) & (curves["of_epochs"] == run.epochs)]
+        share = same["accuracy"].iloc[-1] if len(same) else run.test_accuracy
         end = line.get_xdata()[-1], line.get_ydata()[-1]
-        assert end == pytest.approx((run.processor_s, 100 * run.test_accuracy))
+        assert end == pytest.approx((run.processor_s, 100 * share))
     assert [len(line.get_xdata()) for line in lines] == [3, 8, 1]
 
 

@@ -372,4 +372,4 @@ def test_weights_are_read_by_safetensors_alone():
         for path in SOURCES
         if path.parts[0] != "tests" and "safetensors import" in (ROOT / path).read_text()
     }
-    assert readers == {"isoparam/images/files.py", "pipeline/trainings.py"}
+    assert readers == {"isoparam/images/files.py", "pipeline/trainings.py", "stages/aggregate.py"}
