@@ -72,10 +72,9 @@ def _hidden_layers(depths: list[int], conjunction: str = "or") -> str:
 
 def _best_depth(compared: dict[str, Any], metrics: dict[str, dict[str, Any]]) -> str:
     """Which depths may be the best."""
-    depths, best = (
-        sorted({metrics[name]["depth"] for name, p in compared["p_best"].items() if p > least})
-        for least in (-1.0, LEVEL)
-    )
+    p_best = compared["p_best"]
+    depths = sorted({metrics[name]["depth"] for name in p_best})
+    best = sorted({metrics[name]["depth"] for name, p in p_best.items() if p > LEVEL})
     if best == depths:
         return f"every depth from {depths[0]} to {depths[-1]} may be the best"
     return f"the best depth is {_hidden_layers(best)}"
