@@ -6,6 +6,7 @@ import shlex
 import sys
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,11 +103,10 @@ def test_another_project_gets_metrics_models_and_the_artifact(digits, tmp_path):
         Project(tmp_path).run(*shlex.split(command))
     metrics = study.folder / "metrics/summary.json"
     assert (tmp_path / "summary.json").read_bytes() == metrics.read_bytes()
-    for name in ("L4", "chosen"):
+    chosen = Path(read_yaml("dvc.yaml")["artifacts"]["chosen"]["path"])
+    for name in (chosen.name, "chosen"):
         files = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
-        assert files == {
-            p.name: p.read_bytes() for p in (study.folder / "models/depths/L4").iterdir()
-        }
+        assert files == {p.name: p.read_bytes() for p in (study.folder / chosen).iterdir()}
     (code,) = re.findall(r"```python\n(.*?dvc\.api.*?)```", text, re.DOTALL)
     reported = Project(tmp_path).run(sys.executable, "-c", code + TELL)
     assert json.loads(reported) == [read_json(metrics), "digits"]
