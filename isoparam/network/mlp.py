@@ -5,7 +5,7 @@ replica without it. Parameters are views of one flat tensor, so that an optimize
 in one pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import sqrt
 
@@ -93,41 +93,45 @@ def forward(layers: Layers, x: Tensor) -> list[Tensor]:
     return outputs
 
 
-def deltas(layers: Layers, outputs: Sequence[Tensor], delta: Tensor) -> list[Tensor]:
-    """Gradients with respect to the inputs of all nonlinearities, from the last one down.
+def deltas(layers: Layers, outputs: Sequence[Tensor], delta: Tensor) -> Iterator[Tensor]:
+    """Gradients with respect to the inputs of all nonlinearities, from the last layer down.
 
     delta_{l-1} = (delta_l W_l^T) [h_{l-1} > 0].
 
     Args:
-        layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
+        layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out). Layer l is not read any
+            more once its delta is there, so that it can be updated while it is in the cache.
         outputs: what `forward` returned.
         delta: the gradient of the loss with respect to the logits, (R, B, C).
 
-    Returns:
-        delta_l of each layer, (R, B, fan-out), from the first to the last, which is `delta`.
+    Yields:
+        delta_l of each layer, (R, B, fan-out), from the last, which is `delta`, to the first.
     """
-    found = [delta]
     for index in reversed(range(1, len(layers))):
-        delta = product(delta, layers[index][0].mT)  # (R, B, fan-in)
-        found.append(zero_where_inactive(delta, outputs[index - 1]))
-    return found[::-1]
+        below = product(delta, layers[index][0].mT)  # (R, B, fan-in)
+        yield delta
+        delta = zero_where_inactive(below, outputs[index - 1])
+    yield delta
 
 
-def gradients(x: Tensor, outputs: Sequence[Tensor], by_outputs: Sequence[Tensor]) -> Layers:
+def gradients(
+    layers: Layers, x: Tensor, outputs: Sequence[Tensor], delta: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Gradients of all parameters: dl/dW_l = h_{l-1}^T delta_l and dl/db_l = 1^T delta_l.
 
     Args:
+        layers: as of `deltas`; each can be updated once its gradients are there.
         x: (R, B, D), the input given to `forward`.
         outputs: what `forward` returned.
-        by_outputs: what `deltas` returned.
+        delta: as of `deltas`.
 
-    Returns:
-        The gradients with respect to weights, (R, fan-in, fan-out), and biases, (R, 1, fan-out).
+    Yields:
+        The gradients with respect to weight, (R, fan-in, fan-out), and bias, (R, 1, fan-out), from
+        the last layer to the first.
     """
-    return [
-        (product(delta.mT, below).mT, delta.sum(-2, keepdim=True))
-        for below, delta in zip((x, *outputs[:-1]), by_outputs, strict=True)
-    ]
+    inputs = (x, *outputs[:-1])
+    for below, by_output in zip(reversed(inputs), deltas(layers, outputs, delta), strict=True):
+        yield product(by_output.mT, below).mT, by_output.sum(-2, keepdim=True)
 
 
 def logits(layers: Layers, x: Tensor) -> Tensor:

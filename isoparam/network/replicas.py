@@ -60,7 +60,7 @@ class Replicas:
         self._by_replica = self.flat.device.type == "cpu"
         parts = [[_of_replica(v, r) for v in views] for r in range(len(seeds))]
         self._parts = [
-            _Part(factors, _tensors(weights), _tensors(momenta))
+            _Part(factors, [*map(_tensors, weights)], [*map(_tensors, momenta)])
             for factors, weights, momenta in (parts if self._by_replica else [views])
         ]
 
@@ -98,15 +98,19 @@ class Replicas:
         outputs = forward(part.factors, x)
         loss, delta = cross_entropy_with_gradient(outputs[-1].to(self.flat.dtype), labels)
         delta.div_(x.shape[-2])  # the gradient of the mean
-        found = gradients(x, outputs, deltas(part.factors, outputs, delta.to(x.dtype)))
-        update(
-            part.weights,
-            [gradient.to(self.flat.dtype) for gradient in _tensors(found)],
-            part.momenta,
-            learning_rate=learning_rate,
-            momentum=self._recipe.momentum,
-            weight_decay=self._recipe.weight_decay,
-        )
+        found = gradients(part.factors, x, outputs, delta.to(x.dtype))
+        # Each layer as soon as its gradient is there: both are in the cache.
+        for weights, momenta, of_layer in zip(
+            reversed(part.weights), reversed(part.momenta), found, strict=True
+        ):
+            update(
+                weights,
+                [gradient.to(self.flat.dtype) for gradient in _tensors(of_layer)],
+                momenta,
+                learning_rate=learning_rate,
+                momentum=self._recipe.momentum,
+                weight_decay=self._recipe.weight_decay,
+            )
         return loss.mean(-1)
 
     def refresh(self) -> None:
@@ -118,7 +122,7 @@ class Replicas:
         """The shift, of the shape of x, that raises the loss of each input the most."""
         outputs = forward(factors, x)
         _, delta = cross_entropy_with_gradient(outputs[-1].to(self.flat.dtype), labels)
-        first, *_ = deltas(factors, outputs, delta.to(x.dtype))
+        *_, first = deltas(factors, outputs, delta.to(x.dtype))
         slope = product(first, factors[0][0].mT)
         norm = slope.norm(dim=-1, keepdim=True).clamp_(min=torch.finfo(slope.dtype).tiny)
         return slope.mul_(self._recipe.adversarial / norm)
@@ -128,19 +132,19 @@ class _Part(NamedTuple):
     """What a step works on: one replica without the axis R, or all of them."""
 
     factors: Layers
-    weights: list[Tensor]
-    momenta: list[Tensor]
+    weights: list[list[Tensor]]  # of each layer
+    momenta: list[list[Tensor]]
 
 
 def _of_replica(layers: Layers, replica: int) -> Layers:
     return [(weight[replica], bias[replica]) for weight, bias in layers]
 
 
-def _tensors(layers: Layers) -> list[Tensor]:
+def _tensors(layer: tuple[Tensor, Tensor]) -> list[Tensor]:
     """The weights and biases of each replica alone, contiguous."""
+    weight, bias = layer
     return [
         tensor
-        for pair in layers
-        for weight, bias in ([pair] if pair[0].ndim == 2 else zip(*pair, strict=True))
-        for tensor in (weight.T, bias)
+        for w, b in ([layer] if weight.ndim == 2 else zip(weight, bias, strict=True))
+        for tensor in (w.T, b)
     ]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isoparam.network.mlp import Layers, deltas, forward, gradients
+from isoparam.network.mlp import Layers, forward, gradients
 from isoparam.network.softmax import check_classes, cross_entropy_gradient
 
 
@@ -193,8 +193,8 @@ def gradient_norms(layers: Layers, x: Tensor, labels: Tensor) -> Tensor:
     batch = x.expand(replicas, *x.shape)  # (R, B, D)
     outputs = forward(layers, batch)
     delta = cross_entropy_gradient(outputs[-1], labels.expand(replicas, -1)) / len(x)  # (R, B, C)
-    found = gradients(batch, outputs, deltas(layers, outputs, delta))
-    return torch.stack([by_weight.norm(dim=(1, 2)) for by_weight, _ in found], 1)
+    found = gradients(layers, batch, outputs, delta)
+    return torch.stack([by_weight.norm(dim=(1, 2)) for by_weight, _ in found][::-1], 1)
 
 
 def similarities(layers: Layers, x: Tensor) -> Tensor:
