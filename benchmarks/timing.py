@@ -130,6 +130,20 @@ def process(
         started.close()
 
 
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """One core for this process and those that it starts within the block, where Linux can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def peak_mebibytes(pid: int) -> float:
     """The most memory that a process ever had, resident; NaN where there is no telling."""
     with contextlib.suppress(OSError):
@@ -173,9 +187,14 @@ def processor_name() -> str:
     return environment.processor()["processor"] or platform.machine()
 
 
+def device_name(device: str) -> str:
+    """What the graphics card or the processor calls itself."""
+    return torch.cuda.get_device_name() if device == "cuda" else processor_name()
+
+
 def machine(device: str) -> str:
     """What the figures were measured on."""
-    name = torch.cuda.get_device_name() if device == "cuda" else processor_name()
+    name = device_name(device)
     threads = torch.get_num_threads()
     return f"{name}, {threads} thread{'s' * (threads > 1)}, PyTorch {torch.__version__}"
 

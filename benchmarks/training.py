@@ -1,8 +1,8 @@
 """Seconds that an epoch of training takes, ours and other ways, and what decides them.
 
 An epoch is 390 batches of 128 of 50,000 images in float32, at each depth of the study. The floor is
-the matrix products of the same shapes and nothing else. The images are random: what a product costs
-does not depend on the values.
+the matrix products of the same shapes and nothing else, each by the library that is the faster one
+for it here. The images are random: what a product costs does not depend on the values.
 
 python -m benchmarks.training
 """
@@ -11,9 +11,11 @@ import contextlib
 import functools
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from itertools import islice, pairwise
 from pathlib import Path
+from timeit import repeat
 from typing import Annotated, Any, NamedTuple
 from unittest import mock
 
@@ -58,7 +60,7 @@ MOMENTUM, WEIGHT_DECAY, LEARNING_RATE = 0.9, 5e-4, 0.01
 
 OURS = "isoparam"
 BFLOAT16 = "isoparam, bfloat16"
-ONEDNN, MKL = "floor: oneDNN", "floor: torch.mm"
+FLOOR = "floor"
 AUTOGRAD, COMPILED = "PyTorch in memory", "PyTorch in memory, compiled"
 LOADER, LOADER2 = "PyTorch, DataLoader", "PyTorch, DataLoader, 2 workers"
 KERAS, KERAS_JIT = "Keras", "Keras, jit"
@@ -154,47 +156,28 @@ def with_other(step: Step, module: object, name: str, new: object) -> Step:
     return run
 
 
-def floor_tensors(problem: Problem) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The input (1, B, i), weight (1, i, o) and output gradient (1, B, o) of each layer."""
-    B = problem.batch_size
-    for i, o in pairwise(problem.sizes):
-        yield tuple(
-            torch.randn(1, rows, columns, device=problem.x.device)
-            for rows, columns in ((B, i), (o, i), (B, o))
-        )
-
-
 def floor_step(problem: Problem, batches: int) -> Step:
-    """The products by what ours calls, which takes no output to write to."""
-    layers = [(h, weight.mT, delta) for h, weight, delta in floor_tensors(problem)]
+    """The products, each by oneDNN or by torch.mm into memory that is there: the faster by itself.
+
+    A gradient has the layout of its weight, (o, i).
+    """
+    B, device = problem.batch_size, problem.x.device
+    calls = []
+    for index, (i, o) in enumerate(pairwise(problem.sizes)):
+        h, weight, delta = (torch.randn(shape, device=device) for shape in ((B, i), (o, i), (B, o)))
+        factors = [(h, weight.T), (delta.T, h), (delta, weight)]
+        for left, right in factors[: 3 if index else 2]:
+            out = torch.empty(len(left), right.shape[1], device=device)
+            ways = [
+                functools.partial(product, left, right),
+                functools.partial(torch.mm, left, right, out=out),
+            ]
+            calls.append(min(ways, key=lambda way: min(repeat(way, number=5, repeat=9))))
 
     def step() -> None:
         for _ in range(batches):
-            for h, weight, _delta in layers:
-                product(h, weight)
-            for index, (h, weight, delta) in enumerate(layers):
-                product(delta.mT, h)
-                if index:
-                    product(delta, weight.mT)
-
-    return step
-
-
-def mm_floor_step(problem: Problem, batches: int) -> Step:
-    """The products by torch.mm, into memory that is already there."""
-    layers = []
-    for h, weight, delta in floor_tensors(problem):
-        outputs = [torch.empty_like(t)[0] for t in (delta, weight, h)]
-        layers.append((h[0], weight[0].t(), delta[0], outputs))
-
-    def step() -> None:
-        for _ in range(batches):
-            for h, weight, _delta, (output, _, _) in layers:
-                torch.mm(h, weight, out=output)
-            for index, (h, weight, delta, (_, by_weight, by_input)) in enumerate(layers):
-                torch.mm(delta.t(), h, out=by_weight)
-                if index:
-                    torch.mm(delta, weight.t(), out=by_input)
+            for call in calls:
+                call()
 
     return step
 
@@ -367,8 +350,7 @@ OF_PROCESSES: dict[str, tuple[Callable[..., Step], bool]] = {
 }
 # Contestants of one process that take a whole epoch at a time.
 STEPS: dict[str, Callable[[Problem, int], Step]] = {
-    ONEDNN: floor_step,
-    MKL: mm_floor_step,
+    FLOOR: floor_step,
     OURS: isoparam_step,
     "isoparam by torch.mm": by_torch_mm,
     "isoparam, bias and ReLU apart": in_passes,
@@ -387,7 +369,7 @@ PROCESS_PART = 5
 def available(device: str) -> list[str]:
     """Contestants that run here."""
     if device != "cpu":
-        return [name for name in STEPS if name not in {MKL, "isoparam by torch.mm"}]
+        return [name for name in STEPS if name != "isoparam by torch.mm"]
     needs = {"torchvision": (LOADER, LOADER2), "sklearn": (SKLEARN,), "keras": (KERAS, KERAS_JIT)}
     needs["jax"] = (JAX, JAX_SCAN)
     left_out = {
@@ -628,9 +610,11 @@ def main(
     budgets: Annotated[list[int] | None, typer.Option(help="to compare, at one depth")] = None,
     batch_sizes: Annotated[list[int] | None, typer.Option(help="to compare, at one depth")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    out: Annotated[Path, typer.Option(help="folder to write to")] = RESULTS,
+    out: Annotated[
+        Path | None, typer.Option(help="folder to write to, if not that of the processor")
+    ] = None,
 ) -> None:
-    """Measure, print the tables, and write training*.csv, training.md and training.png."""
+    """Measure, print the tables, and write three of CSV, README.md and training.png."""
     names = available(device)
     if rivals is not None:
         unknown = sorted(set(rivals) - set(CONTESTANTS))
@@ -646,20 +630,23 @@ def main(
     # Processor time leaves out the moments in which other programs had the core. Work on a GPU
     # takes none.
     clock = "best_s" if device != "cpu" else "processor_s"
-    epochs = add_ratio(measure_epochs(names, problems, rounds, seconds), clock)
+    with timing.one_core():  # JAX has a thread for each
+        epochs = add_ratio(measure_epochs(names, problems, rounds, seconds), clock)
     middle = sorted(problems)[len(problems) // 2]
     processes = measure_processes(problems[middle], rounds)
     grid = [(middle, P, batch_size) for P in budgets or BUDGETS]
     grid += [(middle, budget, B) for B in batch_sizes or BATCH_SIZES]
     sizes = measure_sizes(images, grid, 1e11 * budget / BUDGET, min(rounds, 3))
     after = timing.load()
+    where = timing.machine(device)
+    folder = re.sub(r"\W+", "-", timing.device_name(device)).lower()
+    out = out or RESULTS / "training" / folder
     out.mkdir(parents=True, exist_ok=True)
     tables = []
-    for name, table in (("", epochs), ("_processes", processes), ("_sizes", sizes)):
-        path = out / f"training{name}.csv"
+    for name, table in (("epochs", epochs), ("processes", processes), ("sizes", sizes)):
+        path = out / f"{name}.csv"
         table.to_csv(path, index=False, float_format="%.4f")
         tables.append(pd.read_csv(path))  # so that the report is that of the files
-    where = timing.machine(device)
     work = f"{images // batch_size} batches of {batch_size}, {budget:,} parameters, float32"
     versions = [
         f", {label} {timing.version(module)}"
@@ -679,10 +666,9 @@ def main(
     )
     text = report(*tables, conditions, clock)
     typer.echo(text)
-    path = out / "training.md"
-    path.write_text(text, encoding="utf-8")
+    (out / "README.md").write_text(text, encoding="utf-8")
     figure = draw(tables[0], tables[2], f"{work}\n{where}", clock)
-    figure.savefig(path.with_suffix(".png"), dpi=150)
+    figure.savefig(out / "training.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ DOCUMENTS = (
 )
 DIAGNOSTICS = Path("plots/diagnostics")
 RECORDS = Path("benchmarks/results")
+TRAINING = RECORDS / "training/amd-epyc-family-25-model-17"
 RECORDED = ("scale", "emulated", "strict_cost")
 RATES = Path("tuning/learning_rates.csv")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
@@ -186,7 +187,7 @@ def steps() -> str:
 def epochs() -> str:
     """The table of processor seconds of an epoch, and the mean ratio to isoparam."""
     columns = ("depth", "contestant", "processor_s", "to_isoparam")
-    table = files.read_csv(RECORDS / "training.csv", columns)
+    table = files.read_csv(TRAINING / "epochs.csv", columns)
     table["head"] = [f"L{depth}, s:" for depth in table["depth"]]
     table["cell"] = [f"{seconds:.2f}" for seconds in table["processor_s"]]
     means = table[table["depth"] > 0].groupby("contestant", sort=False)["to_isoparam"].mean()
@@ -202,7 +203,7 @@ def processes() -> str:
         " | time, ms a step: | processor time of all, ms:",
         (
             f"{m.contestant} | {m.best_ms:.2f} | {m.processor_ms:.2f}"
-            for m in files.read_csv(RECORDS / "training_processes.csv", columns).itertuples()
+            for m in files.read_csv(TRAINING / "processes.csv", columns).itertuples()
         ),
     )
 
@@ -243,7 +244,7 @@ def recorded(name: str) -> Callable[[], str]:
 
 FOUND = (
     "claim results differences assumptions log_likelihood best trend sampled instance regularised "
-    "budgets linear_answer hidden_answer depth_answer chosen"
+    "fashion budgets linear_answer hidden_answer depth_answer chosen"
 ).split()
 # Each by the name of its function, and what benchmarks wrote by the name of its file.
 BLOCKS: dict[str, Callable[[], str]] = (

@@ -33,10 +33,10 @@ def markdown(heads: str, rows: Iterable[str]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def claim() -> str:
-    """What the study found, in a few sentences."""
-    metrics, comparisons = _metrics(), read_comparisons()
-    chosen = files.read_json(METRICS / "summary.json")
+def claim(folder: Path = METRICS) -> str:
+    """What the study with these metrics found, in a few sentences."""
+    metrics, comparisons = _metrics(folder), read_comparisons(folder)
+    chosen = files.read_json(folder / "summary.json")
     start = f"**At {parameters.read_params().budget:,} parameters, "
     network = f"{_hidden_layers([chosen['depth']])} of {chosen['width']} units"
     accuracy, seeds = f"{interval(chosen)} %", chosen["seeds"]
@@ -177,9 +177,9 @@ def results() -> str:
     )
 
 
-def verdict(name: str) -> str:
+def verdict(name: str, folder: Path = METRICS) -> str:
     """How a model compares with the best depth, in the words of the figure."""
-    comparisons = read_comparisons()
+    comparisons = read_comparisons(folder)
     if name not in comparisons["p_best"]:
         return OFF
     if all(pair["p"] is None for pair in comparisons["pairs"]):
@@ -302,6 +302,24 @@ def regularised() -> str:
     )
 
 
+def fashion() -> str:
+    """What the study on Fashion-MNIST found, and its table."""
+    folder = STUDIES / "fashion/metrics"
+    columns = ("model", "learning_rate", "chosen")
+    tried = files.read_csv(STUDIES / "fashion/learning_rates.csv", columns)
+    rates = tried[tried["chosen"]].set_index("model")["learning_rate"]
+    table = markdown(
+        "model | learning rate: | validation accuracy, %: | test accuracy, %: | "
+        "standard deviation over seeds: | verdict",
+        (
+            f"{name} | {rates[name]:g} | {percent(m['val_accuracy'])} | {interval(m)} | "
+            f"{percent(m['test_sd'])} | {verdict(name, folder)}"
+            for name, m in _metrics(folder).items()
+        ),
+    )
+    return f"{claim(folder)}\n\n{table}"
+
+
 def budgets() -> str:
     """Test accuracy of each budget and depth; no mean where seeds learn nothing."""
     rows, names = [], []
@@ -400,9 +418,9 @@ def class_names() -> list[str]:
     return list(ascii_lowercase[:classes]) if letters else [str(i) for i in range(classes)]
 
 
-def read_comparisons() -> dict[str, Any]:
+def read_comparisons(folder: Path = METRICS) -> dict[str, Any]:
     """What the stage aggregate says of all pairs of depths."""
-    return files.read_json(METRICS / "comparisons.json")
+    return files.read_json(folder / "comparisons.json")
 
 
 def is_significant(pair: dict[str, Any]) -> bool:
@@ -432,9 +450,9 @@ def _p(p: float, equals: str = "") -> str:
     return "< 0.001" if p < 0.001 else f"{equals}{p:.3f}"
 
 
-def _metrics() -> dict[str, dict[str, Any]]:
+def _metrics(folder: Path = METRICS) -> dict[str, dict[str, Any]]:
     params = parameters.read_params()
-    return {name: files.read_json(METRICS / f"depths/{name}.json") for name in params.models}
+    return {name: files.read_json(folder / f"depths/{name}.json") for name in params.models}
 
 
 def _study(name: str) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,8 @@ from tools import findings
 # The recorded run of the study, and its number of processes and cores.
 RECORDED, WORKERS = Path("benchmarks/results/repro.csv"), 2
 # What a step of these processes took there, and of what: L4.
-STEPS, SIZES, BATCH = RECORDED.with_name("training_processes.csv"), (784, *[405] * 4, 10), 128
+STEPS = RECORDED.with_name("training") / "amd-epyc-zen-5/processes.csv"
+SIZES, BATCH = (784, *[405] * 4, 10), 128
 # The work of the study's trainings, in the units of `work_of`.
 WORK = {"train": 51e9, "sampled": 105_300, "instance": 267_936}
 # The numbers of training images of the digits and of MNIST.

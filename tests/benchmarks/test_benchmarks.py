@@ -111,7 +111,7 @@ def problem():
     return training.Problem(*training.random_images(256, "cpu"), [784, 24, 16, 10], 64)
 
 
-IN_MEMORY = [training.ONEDNN, training.MKL, training.AUTOGRAD, training.LOADER, training.SKLEARN]
+IN_MEMORY = [training.FLOOR, training.AUTOGRAD, training.LOADER, training.SKLEARN]
 
 
 def test_training_prints_tables_and_writes_them(run_benchmark, tmp_path):
@@ -120,7 +120,7 @@ def test_training_prints_tables_and_writes_them(run_benchmark, tmp_path):
     rivals = [word for name in IN_MEMORY for word in ("--rivals", name)]
     printed = run_benchmark("training", *small, *few, *rivals)
     epochs, processes, sizes = (
-        pd.read_csv(tmp_path / f"training{name}.csv") for name in ("", "_processes", "_sizes")
+        pd.read_csv(tmp_path / f"{name}.csv") for name in ("epochs", "processes", "sizes")
     )
     names = [name for name in training.CONTESTANTS if name in {training.OURS, *IN_MEMORY}]
     assert epochs["contestant"].tolist() == names * 2
@@ -136,7 +136,7 @@ def test_training_prints_tables_and_writes_them(run_benchmark, tmp_path):
     if sys.platform == "linux":
         assert (sizes["peak_mib"] > 100).all()  # torch alone takes more
     assert (tmp_path / "training.png").stat().st_size > 10_000
-    text = (tmp_path / "training.md").read_text(encoding="utf-8")
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text in printed
     assert f"| {training.LOADER}, of 1/10 |" in text
     assert f"`python -m benchmarks.training {' '.join(small)}" in text
@@ -146,9 +146,13 @@ def recorded(name):
     return pd.read_csv(timing.RESULTS / f"{name}.csv")
 
 
-def test_lines_of_trainings_are_reported_apart_and_run_to_the_right():
-    epochs = recorded("training")
-    figure = training.draw(epochs, recorded("training_sizes"), "title", "processor_s")
+PROCESSORS = sorted(path.parent.name for path in timing.RESULTS.glob("training/*/epochs.csv"))
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_lines_of_trainings_are_reported_apart_and_run_to_the_right(processor):
+    epochs, sizes = (recorded(f"training/{processor}/{name}") for name in ("epochs", "sizes"))
+    figure = training.draw(epochs, sizes, "title", "processor_s")
     *by_depth, by_size = figure.axes
     shown = []
     for axes in by_depth:
@@ -183,12 +187,13 @@ def test_top_1_is_drawn_against_the_recorded_seconds():
     assert [len(line.get_xdata()) for line in lines] == [3, 8, 1]
 
 
-def test_the_recorded_training_report_is_that_of_the_recorded_figures():
-    folder = ROOT / "benchmarks" / "results"
-    recorded = (folder / "training.md").read_text(encoding="utf-8")
-    tables = [pd.read_csv(folder / f"training{name}.csv") for name in ("", "_processes", "_sizes")]
-    conditions = recorded.split(".\n", 1)[0]
-    assert recorded == training.report(*tables, conditions, "processor_s")
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_the_recorded_training_report_is_that_of_the_recorded_figures(processor):
+    folder = timing.RESULTS / "training" / processor
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    tables = [pd.read_csv(folder / f"{name}.csv") for name in ("epochs", "processes", "sizes")]
+    conditions = text.split(".\n", 1)[0]
+    assert text == training.report(*tables, conditions, "processor_s")
     assert "`python -m benchmarks.training" in conditions
 
 
@@ -196,7 +201,7 @@ def test_the_floor_multiplies_as_much_as_autograd(problem, monkeypatch):
     # The counter does not know oneDNN's product.
     monkeypatch.setattr(products, "_linear", None)
     counts = {}
-    for name in (training.ONEDNN, training.MKL, training.AUTOGRAD, training.OURS):
+    for name in (training.FLOOR, training.AUTOGRAD, training.OURS):
         step = training.STEPS[name](problem, problem.batches)
         with FlopCounterMode(display=False) as counter:
             step()
