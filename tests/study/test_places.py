@@ -1,6 +1,7 @@
 """Places unlike others: converted line ends, a long name for temporary files, few open files."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -21,12 +22,22 @@ except ValueError as error:
 """
 
 
-def run_in(folder, temporary):
+# /dev/shm of a command alone: read-only, and absent from a /dev with four devices.
+READ_ONLY = 'mount -t tmpfs -o ro none /dev/shm; exec "$@"'
+ABSENT = """
+mkdir dev
+for name in null zero random urandom; do touch dev/$name; mount --bind /dev/$name dev/$name; done
+mount --bind dev /dev
+exec "$@"
+"""
+
+
+def run_in(folder, temporary, wrapper=()):
     """Run jobs with 64 open files at most; the exit code and what is printed."""
     (folder / "jobs.py").write_text("def len_of(text, report):\n    return len(text)\n", "utf-8")
     code = f"from jobs import len_of\n{RUN}"
     done = subprocess.run(
-        ["bash", "-c", 'ulimit -n 64; exec "$@"', "bash", sys.executable, "-c", code],
+        [*wrapper, "bash", "-c", 'ulimit -n 64; exec "$@"', "bash", sys.executable, "-c", code],
         cwd=folder,
         env=os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
         check=False,
@@ -51,6 +62,21 @@ def test_a_folder_for_temporary_files_with_a_long_name_is_named(tmp_path):
         f"the folder for temporary files, {long}, has too long a name for a socket in it: set "
         "TMPDIR to one of at most 70 characters, such as /tmp\n"
     )
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs a namespace of mounts")
+@pytest.mark.parametrize(("script", "there"), [(READ_ONLY, "drwx"), (ABSENT, "")])
+def test_no_shared_memory_is_needed(tmp_path, script, there):
+    wrapper = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    look = [*wrapper, "sh", "-c", "ls -ld /dev/shm; ! touch /dev/shm/file"]
+    (tmp_path / "look").mkdir()
+    looked = subprocess.run(
+        look, cwd=tmp_path / "look", capture_output=True, text=True, check=False
+    )
+    if looked.returncode:
+        pytest.skip("needs the right to mount")
+    assert looked.stdout[:4] == there
+    assert run_in(tmp_path, tmp_path, wrapper) == (0, "[1, 2, 0]\n")
 
 
 def test_a_clone_has_the_same_bytes_where_git_converts_line_ends(tmp_path):
