@@ -148,15 +148,6 @@ def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 @slow
-def long() -> None:
-    """Marks a test of several seconds, which trains, compiles or starts processes that load torch.
-
-    The tests beside it in its file are the quick ones of the same thing.
-    """
-
-
-@pytest.fixture
-@slow
 def run_benchmark() -> Callable[..., str]:
     """Runs a benchmark of the project; what it prints."""
 

@@ -26,6 +26,7 @@ DOCUMENTS = (
     Path("docs/reproducibility.md"),
     Path("docs/scale.md"),
     Path("docs/model_card.md"),
+    Path("studies/fashion/README.md"),
 )
 DIAGNOSTICS = Path("plots/diagnostics")
 RECORDS = Path("benchmarks/results")
@@ -244,7 +245,7 @@ def recorded(name: str) -> Callable[[], str]:
 
 FOUND = (
     "claim results differences assumptions log_likelihood best trend sampled instance regularised "
-    "fashion budgets linear_answer hidden_answer depth_answer chosen"
+    "fashion fashion_table budgets linear_answer hidden_answer depth_answer chosen"
 ).split()
 # Each by the name of its function, and what benchmarks wrote by the name of its file.
 BLOCKS: dict[str, Callable[[], str]] = (

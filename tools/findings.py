@@ -303,21 +303,24 @@ def regularised() -> str:
 
 
 def fashion() -> str:
-    """What the study on Fashion-MNIST found, and its table."""
-    folder = STUDIES / "fashion/metrics"
-    columns = ("model", "learning_rate", "chosen")
-    tried = files.read_csv(STUDIES / "fashion/learning_rates.csv", columns)
+    """What the study on Fashion-MNIST found."""
+    return claim(STUDIES / "fashion/metrics")
+
+
+def fashion_table() -> str:
+    """Its networks, with their learning rates."""
+    folder = STUDIES / "fashion"
+    tried = files.read_csv(folder / "learning_rates.csv", ("model", "learning_rate", "chosen"))
     rates = tried[tried["chosen"]].set_index("model")["learning_rate"]
-    table = markdown(
+    return markdown(
         "model | learning rate: | validation accuracy, %: | test accuracy, %: | "
         "standard deviation over seeds: | verdict",
         (
             f"{name} | {rates[name]:g} | {percent(m['val_accuracy'])} | {interval(m)} | "
-            f"{percent(m['test_sd'])} | {verdict(name, folder)}"
-            for name, m in _metrics(folder).items()
+            f"{percent(m['test_sd'])} | {verdict(name, folder / 'metrics')}"
+            for name, m in _metrics(folder / "metrics").items()
         ),
     )
-    return f"{claim(folder)}\n\n{table}"
 
 
 def budgets() -> str:

@@ -106,7 +106,8 @@ def run_all() -> None:
     plot_sampled.main()
 
 
-@pytest.mark.usefixtures("one_process", "long")
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_process")
 def test_the_study_goes_all_the_way_on_features() -> None:
     data = features(120)
     np.savez("mine.npz", classes=NAMES, **data)
@@ -140,7 +141,8 @@ def test_the_study_goes_all_the_way_on_features() -> None:
     assert right.mean() == pytest.approx(accuracies[1], abs=1e-6)
 
 
-@pytest.mark.usefixtures("one_process", "long")
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_process")
 def test_the_study_goes_all_the_way_on_pictures() -> None:
     write_pictures(Path("mine/train"), 20)
     write_pictures(Path("mine/test"), 5)

@@ -195,7 +195,7 @@ def project(tmp_path_factory):
     return folder
 
 
-@pytest.mark.usefixtures("long")
+@pytest.mark.slow
 def test_the_stages_give_the_same_bytes_with_any_number_of_workers(project):
     trained = []
     for workers in ("1", "3"):
@@ -286,7 +286,7 @@ def tuning(folder, *options: str):
     return pd.read_csv(io.StringIO(done.stdout))
 
 
-@pytest.mark.usefixtures("long")
+@pytest.mark.slow
 def test_tuning_prints_figures_on_views_that_are_not_reported(project):
     run(project, "instance")
     history = (project / "models/instance/history.csv").read_bytes()
@@ -327,7 +327,7 @@ def test_options_of_the_tuning_that_make_no_sense_train_nothing(options, message
         instance.main(**options)
 
 
-@pytest.mark.usefixtures("long")
+@pytest.mark.slow
 def test_the_benchmark_trains_as_the_stage_does(project, tmp_path):
     run(project, "instance")
     out = tmp_path / "instance.csv"

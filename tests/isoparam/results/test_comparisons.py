@@ -123,7 +123,7 @@ def test_the_level_for_new_seeds_and_images_is_the_promised_one():
     check_level(2, 5, 400, 0.1, studies=300)
 
 
-@pytest.mark.usefixtures("long")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("models", "seeds", "images", "seed_deviation"),
     [(2, 5, 500, 0.0), (2, 5, 500, 0.2), (3, 3, 400, 0.1), (4, 10, 300, 0.05)],

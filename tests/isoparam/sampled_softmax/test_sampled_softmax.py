@@ -741,7 +741,7 @@ print((seen[-1] - seen[9]) / 20)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library frees otherwise")
-@pytest.mark.usefixtures("long")
+@pytest.mark.slow
 def test_a_step_reuses_its_memory_where_it_is_kept():
     faults = {}
     for keep in ("", "keep_freed_blocks()"):

@@ -96,7 +96,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-@pytest.mark.usefixtures("long")
+@pytest.mark.slow
 def test_two_processes_are_one():
     port = str(free_port())
     ranks = [

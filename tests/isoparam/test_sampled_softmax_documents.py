@@ -1,5 +1,6 @@
 """What documents show runs as it stands there, and the worked examples run at small size."""
 
+import ast
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ DOCUMENTS = ["isoparam/sampled_softmax/README.md", "docs/sampled_softmax.md"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-@pytest.mark.usefixtures("long")
+@pytest.mark.slow
 def test_the_code_of_a_document_runs(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
@@ -34,6 +35,20 @@ def test_the_links_of_a_document_lead_somewhere(document):
     assert not [link for link in links if link and not (path.parent / link).exists()]
 
 
+def test_the_documented_tests_need_what_is_documented():
+    """They also run where nothing else of the project is installed."""
+    text = (ROOT / DOCUMENTS[1]).read_text(encoding="utf-8")
+    packages = re.search(r"pip install torch==[\d.]+ (.*)", text)[1].split()
+    known = {"isoparam", "torch", *packages, *sys.stdlib_module_names}
+    files = [*(ROOT / "tests/isoparam/sampled_softmax").glob("*.py")]
+    assert len(files) >= 5
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert {name.partition(".")[0] for name in names} <= known, file
+
+
 def run(monkeypatch, capsys, example, lists, *options: str):
     monkeypatch.setattr(sys, "argv", ["example", "--lists", str(lists), *options])
     example.main()
@@ -43,7 +58,7 @@ def run(monkeypatch, capsys, example, lists, *options: str):
     return head, [dict(zip(columns.split(","), row.split(","), strict=True)) for row in rows]
 
 
-@pytest.mark.usefixtures("long")
+@pytest.mark.slow
 def test_the_language_model_learns(monkeypatch, capsys, tmp_path):
     options = ("--seconds", "1", "--batch", "64", "--samples", "100")
     head, rows = run(monkeypatch, capsys, language_model, tmp_path, *options)
@@ -54,7 +69,7 @@ def test_the_language_model_learns(monkeypatch, capsys, tmp_path):
         assert 1 < float(row["perplexity"]) < words  # which all words alike would have
 
 
-@pytest.mark.usefixtures("long")
+@pytest.mark.slow
 def test_the_recommender_learns(monkeypatch, capsys, tmp_path):
     options = ("--seconds", "1", "--batch", "64", "--samples", "50")
     head, rows = run(monkeypatch, capsys, recommender, tmp_path, *options)
