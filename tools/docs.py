@@ -85,25 +85,21 @@ def metrics_show() -> str:
 
 
 def learning_rates() -> str:
-    """The table of the learning rates that were tried, those chosen in bold."""
+    """The table of the learning rates that were tried, those chosen in bold, and slopes below."""
     table = files.read_csv(RATES, ("model", "learning_rate", "accuracy", "chosen"))
     table["cell"] = [
         "diverged" if isnan(accuracy) else percent(accuracy) for accuracy in table["accuracy"]
     ]
-    return _by_rate(table, {"model": ""})
+    slopes = [
+        {"model": "slope", "learning_rate": rate, "cell": f"{slope:+.3f}", "chosen": False}
+        for rate, _, slope in _slopes()
+    ]
+    return _by_rate(pd.concat([table, pd.DataFrame(slopes)]), {"model": ""})
 
 
 def trend_by_rate() -> str:
-    """The slope of validation accuracy against depth at each rate, as a table."""
-    return markdown(
-        "learning rate: | depths that finish: | slope, percentage points for each layer:",
-        (f"{rate:g} | {first} to {last} | {slope:+.3f}" for rate, first, last, slope in _slopes()),
-    )
-
-
-def trend_by_rate_claim() -> str:
     """What the slopes say about the trend, in a sentence."""
-    (low, _, _, at_low), *_, (high, _, last, at_high) = _slopes()
+    (low, _, at_low), *_, (high, last, at_high) = _slopes()
     text = (
         "The trend depends on the learning rate: each additional hidden layer changes validation "
         f"accuracy by {at_low:+.3f} percentage points at {low:g} and by {at_high:+.3f} at {high:g}"
@@ -111,14 +107,13 @@ def trend_by_rate_claim() -> str:
     return f"{text}, where networks of more than {last} layers diverge."
 
 
-def _slopes() -> list[tuple[float, int, int, float]]:
-    """Each rate that two depths or more can bear: with first and last depth, slope in points."""
+def _slopes() -> list[tuple[float, int, float]]:
+    """Each rate that two depths or more can bear: with the last depth, and the slope in points."""
     table = files.read_csv(RATES, ("depth", "learning_rate", "accuracy"))
     table = table[table["depth"] > 0].dropna(subset="accuracy")
     return [
         (
             float(str(rate)),
-            rows["depth"].min(),
             rows["depth"].max(),
             100 * float(np.polyfit(rows["depth"], rows["accuracy"], 1)[0]),
         )
@@ -251,7 +246,7 @@ FOUND = (
 BLOCKS: dict[str, Callable[[], str]] = (
     {name: getattr(findings, name) for name in FOUND}
     | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
-    | {"trend-by-rate": trend_by_rate, "trend-by-rate-claim": trend_by_rate_claim}
+    | {"trend-by-rate": trend_by_rate}
     | {"bfloat16": bfloat16, "diagnostics": diagnostics}
     | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
     | {name: recorded(name) for name in RECORDED}
