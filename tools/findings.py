@@ -114,9 +114,9 @@ def _alone(comparisons: dict[str, Any], metrics: dict[str, dict[str, Any]]) -> s
     )
 
 
-def log_likelihood() -> str:
+def log_likelihood(folder: Path = METRICS) -> str:
     """The comparison by the mean negative log-likelihood, in two sentences."""
-    metrics, found = _metrics(), read_comparisons()["log_likelihood"]
+    metrics, found = _metrics(folder), read_comparisons(folder)["log_likelihood"]
     if all(pair["p"] is None for pair in found["pairs"]):
         return "These runs give no test of the negative log-likelihood."
     return (
@@ -304,7 +304,8 @@ def regularised() -> str:
 
 def fashion() -> str:
     """What the study on Fashion-MNIST found."""
-    return claim(STUDIES / "fashion/metrics")
+    folder = STUDIES / "fashion/metrics"
+    return f"{claim(folder)} {log_likelihood(folder)}"
 
 
 def fashion_table() -> str:

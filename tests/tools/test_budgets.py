@@ -1,4 +1,4 @@
-"""The sweep over budgets: its figure, and what is recorded of it."""
+"""The sweep over budgets and the study on Fashion-MNIST: figures, and what is recorded of them."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from conftest import ROOT
 
 from isoparam.budget import width_for_budget
 from isoparam.figures.budgets import differences_by_budget
-from isoparam.figures.depth import png
+from isoparam.figures.depth import depth_accuracy, png
+from pipeline import files, parameters
+from stages import plot
 from tools import findings
 
 
@@ -56,3 +58,18 @@ def test_what_is_recorded_is_on_its_budgets_and_the_figure_is_drawn_from_it(monk
             assert row["width"] == width_for_budget(budget, row["depth"], 784, 10)
     recorded = Path("studies/budgets/differences.png").read_bytes()
     assert png(differences_by_budget(findings.read_budgets())) == recorded
+
+
+def test_the_study_on_fashion_mnist_is_recorded_with_its_figure(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    folder = findings.STUDIES / "fashion"
+    table = files.read_csv(folder / "depth_accuracy.csv", plot.TABLE_COLUMNS)
+    params = parameters.read_params()
+    assert table["model"].tolist() == list(params.models)
+    assert table["width"].tolist() == [model.width or 0 for model in params.models.values()]
+    assert (table["seeds"] == 5).all()
+    for row in table.itertuples():
+        recorded = files.read_json(folder / f"metrics/depths/{row.model}.json")
+        assert recorded["test_accuracy"] == pytest.approx(row.accuracy, abs=1e-12)
+    figure = png(depth_accuracy(table, params.budget))
+    assert figure == (folder / "depth_accuracy.png").read_bytes()
