@@ -157,7 +157,7 @@ def test_lines_of_trainings_are_reported_apart_and_run_to_the_right(processor):
     shown = []
     for axes in by_depth:
         looks = [(x.get_color(), x.get_linestyle()) for x in axes.lines]
-        assert len(set(looks)) == len(looks) <= 9
+        assert len(set(looks)) == len(looks) <= 10
         shown += [line.get_label() for line in axes.lines]
     assert sorted(shown) == sorted([training.OURS, *set(epochs["contestant"])])
     (line,) = by_size.lines
