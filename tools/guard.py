@@ -45,8 +45,9 @@ OUTPUTS = (
     "tuned/learning_rates.yaml",
 )
 
-# Numbers are equal to 12 significant digits; where numbers about 1 cancel, to their last bits.
-RELATIVE, ABSOLUTE = 1e-12, 1e-15
+# Numbers are equal to 12 significant digits, or to 13 decimals: p is 1 less an integral, of which
+# processors differ in the 15th.
+RELATIVE, ABSOLUTE = 1e-12, 1e-13
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
 SHOWN = 20

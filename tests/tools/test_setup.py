@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -206,18 +207,19 @@ def test_what_comes_from_a_zip_says_what_to_do_before_it_downloads_anything():
     assert make("repository").returncode == 0
 
 
+def sleeping_below(pid):
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it may have ended meanwhile
+            if child.name() == "sleep":
+                yield child
+
+
 @pytest.mark.usefixtures("project")
 def test_a_signal_ends_all_and_the_next_set_up_begins_anew():
     Path("slow").touch()
     with subprocess.Popen(["make", ".venv/ready"], stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
-        while not (
-            left := [
-                child
-                for child in psutil.Process(process.pid).children(recursive=True)
-                if child.name() == "sleep"
-            ]
-        ):
+        while not (left := [*sleeping_below(process.pid)]):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
