@@ -150,7 +150,8 @@ def test_other_accuracies_are_different(study):
 
 
 @pytest.mark.parametrize("failing", ["download", "split"])
-def test_without_its_data_it_is_not_comparable(study, failing):
+def test_without_its_data_it_is_not_comparable(study, failing, monkeypatch):
+    monkeypatch.delenv("ISOPARAM_DATA", raising=False)
     shutil.rmtree(study.folder / "data")
     if failing == "download":
         yaml = YAML()
