@@ -1,8 +1,7 @@
 """The multilayer perceptron, R replicas side by side, forward and backward without autograd.
 
 Tensors have a leading replica axis R. `forward`, `deltas` and `gradients` also take those of one
-replica without it. Parameters are views of one flat tensor, so that an optimizer updates all layers
-in one pass.
+replica without it. Parameters are views of one flat tensor, which is saved and restored as a whole.
 """
 
 from collections.abc import Iterator, Sequence
