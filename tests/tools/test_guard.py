@@ -39,6 +39,14 @@ def test_what_cancels_is_equal_to_the_last_bit_of_1():
     assert not guard._equal("2e-15", "-3e-15")
 
 
+@pytest.mark.parametrize("name", ["p_adjusted", "L8"])
+def test_p_that_is_1_less_an_integral_is_equal_to_13_decimals(name):
+    line = f'      "{name}": '
+    assert guard._equal(f"{line}2.169174881e-04", f"{line}2.16917488109e-04")
+    assert not guard._equal(f"{line}2.169174881e-04", f"{line}2.169174901e-04")
+    assert not guard._equal('      "p": 2.169174881e-04', '      "p": 2.16917488109e-04')
+
+
 @pytest.mark.parametrize(
     ("path", "line", "text", "expected"),
     [
