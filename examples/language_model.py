@@ -6,13 +6,14 @@ much processor time: the full softmax, `nn.AdaptiveLogSoftmaxWithLoss`, and the 
 one writes it by hand, which gathers rows and lets autograd do the rest.
 
     apt-get update -o Acquire::Languages=en
-    python -m examples.language_model --seconds 300
+    python -m examples.language_model --seconds 60 600
 """
 
 import argparse
 import collections
 import math
 import time
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ def read(lists: Path, least: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 class Model(nn.Module):
     """Words (B, 8) to features (B, d), and the loss of the next word."""
 
-    def __init__(self, counts: Tensor, kind: str, features: int = 256, samples: int = 1024) -> None:
+    def __init__(self, counts: Tensor, kind: str, features: int = 128, samples: int = 1024) -> None:
         """Tie the output to the embedding; that of the adaptive softmax is its own."""
         super().__init__()
         words, d = len(counts), features
@@ -117,10 +118,12 @@ def perplexity(model: Model, data: Tensor, most: int = 20_000) -> float:
 
 
 def main() -> None:
-    """Print a row of CSV for each loss."""
+    """Print a row of CSV for each time and loss."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--lists", type=Path, default=debian.LISTS, help="folder of apt's lists")
-    parser.add_argument("--seconds", type=float, default=60, help="of processor time, each loss")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[60], help="of processor time, each loss"
+    )
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--samples", type=int, default=1024, help="sampled words K")
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate, falling to 0")
@@ -130,13 +133,13 @@ def main() -> None:
     data, validation, counts = read(options.lists)
     print(f"# {len(data):,} words to learn from, {len(counts):,} different ones")
     print("loss,processor_s,steps,ms_a_step,perplexity")
-    for kind in options.losses:
+    for seconds, kind in product(options.seconds, options.losses):
         torch.manual_seed(0)
         model = Model(counts, kind, samples=options.samples)
-        steps = train(model, data, options.seconds, options.batch, options.rate)
+        steps = train(model, data, seconds, options.batch, options.rate)
         result = perplexity(model, validation)
-        ms = 1000 * options.seconds / steps
-        print(f"{kind},{options.seconds:g},{steps},{ms:.1f},{result:.1f}", flush=True)
+        ms = 1000 * seconds / steps
+        print(f"{kind},{seconds:g},{steps},{ms:.1f},{result:.1f}", flush=True)
 
 
 if __name__ == "__main__":

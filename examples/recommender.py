@@ -14,6 +14,7 @@ import argparse
 import collections
 import re
 import time
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -184,10 +185,12 @@ def evaluate(model: Model) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a row of CSV for each loss."""
+    """Print a row of CSV for each time and loss."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--lists", type=Path, default=debian.LISTS, help="folder of apt's lists")
-    parser.add_argument("--seconds", type=float, default=60, help="of processor time, each loss")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[60], help="of processor time, each loss"
+    )
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--samples", type=int, default=1024, help="uniform items of `mixed`")
     parser.add_argument("--rate", type=float, default=3e-3, help="learning rate, falling to 0")
@@ -197,13 +200,13 @@ def main() -> None:
     data = read(options.lists)
     print(f"# {len(data.train):,} pairs of a package and one of {len(data.names):,} that it needs")
     print("loss,processor_s,steps,ms_a_step,negative_log_likelihood,hit_at_10")
-    for kind in options.losses:
+    for seconds, kind in product(options.seconds, options.losses):
         torch.manual_seed(0)
         model = Model(data, kind, samples=options.samples)
-        steps = train(model, options.seconds, options.batch, options.rate)
+        steps = train(model, seconds, options.batch, options.rate)
         loss, hit = evaluate(model)
-        ms = 1000 * options.seconds / steps
-        print(f"{kind},{options.seconds:g},{steps},{ms:.1f},{loss:.2f},{hit:.3f}", flush=True)
+        ms = 1000 * seconds / steps
+        print(f"{kind},{seconds:g},{steps},{ms:.1f},{loss:.2f},{hit:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import textwrap
 from collections.abc import Sized
 from io import BytesIO
+from math import ceil
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -31,7 +33,9 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     "svg.hashsalt": "isoparam",
 }
-CURVES_PER_ROW = 9
+MODELS_PER_ROW = 9
+# Depths that are named along the axis.
+MOST_DEPTHS = 12
 # For figures of many panels: as wide as a page, so that letters are printed in their size.
 PAGE_INCHES = 7.2
 NOTE_LETTERS_PER_INCH = 14.5
@@ -59,6 +63,34 @@ def add_title(figure: Figure, title: str, note: str) -> None:
     inches_from_top = 0.28
     y = 1 - inches_from_top / figure.get_figheight()
     figure.text(0.01, y, "\n".join(lines), va="top", fontsize=8, color=MUTED)
+
+
+def pairs_of_panels(count: int, height: float) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """Two panels for each of several models, one above the other, nine models in a row.
+
+    All the upper panels share their y axis, and so do the lower ones.
+
+    Args:
+        count: of models, 1 or more.
+        height: of a row, in inches.
+
+    Returns:
+        The figure, and the upper and the lower panel of each model.
+    """
+    columns = min(count, MODELS_PER_ROW)
+    rows = ceil(count / columns)
+    figure = Figure(figsize=(PAGE_INCHES, 0.6 + height * rows), layout="constrained")
+    panels = figure.subplots(2 * rows, columns, squeeze=False)
+    pairs = list(zip(panels[::2].flat, panels[1::2].flat, strict=True))
+    for index, pair in enumerate(pairs):
+        pair[1].sharex(pair[0])
+        pair[0].tick_params(labelbottom=False)
+        for axes, first in zip(pair, pairs[0], strict=True):
+            if index:
+                axes.sharey(first)
+            axes.tick_params(labelleft=index % columns == 0)
+            axes.set_visible(index < count)
+    return figure, pairs[:count]
 
 
 def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
@@ -132,6 +164,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
         widths = hidden.groupby("depth")["width"].agg(lambda units: ", ".join(map(str, units)))
         axes.set_xlabel("hidden layers, and units of each")
         axes.set_ylabel("test accuracy, %")
+        widths = widths.iloc[:: ceil(len(widths) / MOST_DEPTHS) or 1]
         axes.set_xticks(widths.index, [f"{depth}\n{units}" for depth, units in widths.items()])
         axes.margins(x=0.07)
         axes.set_ylim(top=min(100, axes.get_ylim()[1]))
@@ -171,17 +204,8 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     """
     check_rows(curves)
     with mpl.rc_context(SMALL):
-        columns = min(len(curves), CURVES_PER_ROW)
-        rows = -(-len(curves) // columns)
-        figure = Figure(figsize=(PAGE_INCHES, 0.6 + 3.6 * rows), layout="constrained")
-        panels = figure.subplots(2 * rows, columns, sharex=True, squeeze=False)
-        # Error rates share an axis over all rows, and so do losses.
-        for half in (panels[::2].flat, panels[1::2].flat):
-            first, *others = half
-            for axes in others:
-                axes.sharey(first)
-        pairs = zip(panels[::2].flat, panels[1::2].flat, strict=True)
-        for (name, curve), (above, below) in zip(curves.items(), pairs, strict=False):
+        figure, pairs = pairs_of_panels(len(curves), height=3.6)
+        for (name, curve), (above, below) in zip(curves.items(), pairs, strict=True):
             epoch = curve["epoch"]
             above.plot(epoch, _error_percent(curve["validation_accuracy"]), color=ON_BUDGET)
             above.fill_between(
@@ -200,17 +224,13 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
                 axes.yaxis.set_major_formatter("{x:g}")
                 axes.yaxis.set_minor_formatter(NullFormatter())
             above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        for index, axes in enumerate(panels.flat):
-            axes.label_outer()
-            row, column = divmod(index, columns)
-            axes.set_visible(row // 2 * columns + column < len(curves))
-        for above, below in zip(panels[::2, 0], panels[1::2, 0], strict=True):
+        for above, below in pairs[::MODELS_PER_ROW]:
             above.set_ylabel("validation error, %")
             below.set_ylabel("loss, nats")
-        panels[1, 0].plot([], [], color=OFF_BUDGET, linestyle="--", label="training")
-        panels[1, 0].plot([], [], color=ON_BUDGET, label="validation")
+        below.plot([], [], color=OFF_BUDGET, linestyle="--", label="training")
+        below.plot([], [], color=ON_BUDGET, label="validation")
         figure.legend(
-            *panels[1, 0].get_legend_handles_labels(),
+            *below.get_legend_handles_labels(),
             loc="upper right",
             ncols=2,
             frameon=False,

@@ -12,6 +12,7 @@ from matplotlib.ticker import NullFormatter
 
 from isoparam.figures.depth import (
     INK,
+    MODELS_PER_ROW,
     MUTED,
     OFF_BUDGET,
     ON_BUDGET,
@@ -19,6 +20,7 @@ from isoparam.figures.depth import (
     SMALL,
     add_title,
     check_rows,
+    pairs_of_panels,
 )
 
 # Hard digits of a page.
@@ -171,9 +173,8 @@ def by_layer(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     check_rows(table)
     with mpl.rc_context(SMALL):
         groups = list(table.groupby("model", sort=False))
-        figure = Figure(figsize=(PAGE_INCHES, 4.4), layout="constrained")
-        panels = figure.subplots(2, len(groups), sharex="col", sharey="row", squeeze=False)
-        for (name, rows), above, below in zip(groups, *panels, strict=True):
+        figure, pairs = pairs_of_panels(len(groups), height=3.8)
+        for (name, rows), (above, below) in zip(groups, pairs, strict=True):
             above.set_yscale("log")
             above.yaxis.set_minor_formatter(NullFormatter())
             for axes, column in ((above, "gradient_norm"), (below, "similarity")):
@@ -186,9 +187,10 @@ def by_layer(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
             above.set_title(name)
             below.set_xlim(0.5, layers + 0.5)
             below.set_xticks(sorted({1, ceil(layers / 2), layers}))
-        panels[0, 0].set_ylabel("gradient norm of\nthe layer's weight")
-        panels[1, 0].set_ylabel("mean cosine of two images,\nas the layer gets them")
-        panels[1, 0].set_ylim(0, 1)
+            below.set_ylim(0, 1)
+        for above, below in pairs[::MODELS_PER_ROW]:
+            above.set_ylabel("gradient norm of\nthe layer's weight")
+            below.set_ylabel("mean cosine of two images,\nas the layer gets them")
         figure.supxlabel("layer, from the images to the logits", fontsize=9)
         handles = [
             mpl.lines.Line2D([], [], color=OFF_BUDGET, linestyle="--", marker="s", markersize=3),

@@ -9,7 +9,7 @@ import sys
 from base64 import b64decode
 from collections import Counter
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import chain, combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -389,6 +389,42 @@ def test_the_page_can_be_read_and_used_by_all(browser, width, dark):
     # One line of each chart stands out when it is chosen in the list.
     for opacities in found["chosen"]:
         assert sorted(opacities)[-2:] == [0.08, 1]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_60_depths_stand_in_order_and_no_label_covers_another(browser, page, tmp_path, width):
+    data = data_of(page)
+    depth, pair = data["depth"][2], data["pairs"][0]
+    data["depth"] = [depth | {"model": f"L{n}", "depth": n} for n in range(1, 61)]
+    two = combinations([row["model"] for row in data["depth"]], 2)
+    data["pairs"] = [pair | {"first": one, "second": other} for one, other in two]
+    curve = [row for row in data["curves"] if row["depth"] == 2]
+    data["curves"] = [row | {"depth": n} for n in range(1, 61) for row in curve]
+    (tmp_path / "index.html").write_text(
+        page.replace(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1], json.dumps(data)),
+        encoding="utf-8",
+    )
+    browser.open(tmp_path / "index.html", width, until=CHARTS)
+    found = browser.run("""
+      const labels = (of) => [...document.querySelectorAll(`${of} text`)]
+        .filter((e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
+        .map((e) => [e.textContent, e.getBoundingClientRect()])
+        .map(([text, box]) => [text, box.left, box.right, box.top, box.bottom]);
+      const axes = ["depth", "pairs"].map((id) => labels(`#${id} .role-axis-label`));
+      return [...axes, labels("#pairs .mark-text.role-mark"), labels("#curves .role-legend-label")];
+    """)
+    depths, pairs, numbers, legend = found
+    for one, other in chain(*(combinations(boxes, 2) for boxes in (depths, pairs, legend))):
+        beside = one[2] <= other[1] or other[2] <= one[1]
+        assert beside or one[4] <= other[3] or other[4] <= one[3], (one, other)
+    lowest = max(top for *_, top, _ in pairs)
+    columns = sorted((left, int(text[1:])) for text, left, _, top, _ in pairs if top == lowest)
+    rows = sorted((top, int(text[1:])) for text, _, _, top, _ in pairs if top < lowest)
+    for named in (columns, rows):
+        assert len(named) >= 5
+        assert sorted(depth for _, depth in named) == [depth for _, depth in named]
+    assert numbers == []
+    assert [text for text, *_ in legend] == [str(n) for n in range(1, 61)]
 
 
 def test_a_finger_sees_what_a_mouse_sees(browser, page):

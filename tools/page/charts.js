@@ -15,12 +15,12 @@ const config = {
   legend: {
     labelColor: "var(--ink)", titleColor: "var(--muted)", titleFontWeight: "normal",
     labelFontSize: wide ? 12 : 10.5, titleFontSize: 12, orient: "top", symbolSize: 110,
-    labelLimit: 0, symbolOpacity: 1, columnPadding: 16,
+    labelLimit: 0, symbolLimit: 0, symbolOpacity: 1, columnPadding: 16,
   },
 };
 const percent = ".2%";
 const number = (field, more) => ({ field, type: "quantitative", ...more });
-const category = (field, title, axis) => ({ field, type: "nominal", title, axis: { labelAngle: 0, domain: false, ticks: false, ...axis } });
+const category = (field, title, sort) => ({ field, type: "nominal", title, sort, axis: { labelAngle: 0, labelOverlap: "parity", domain: false, ticks: false } });
 const tooltip = (...rows) =>
   rows.map(([field, title = field, format]) => (format ? number(field, { title, format }) : { field, title }));
 const interval = (lo, hi, form) => ({
@@ -49,7 +49,9 @@ function lines(field, values, title, columns, first = 0) {
     place: { calculate: `indexof(${JSON.stringify(values)}, datum.${field}) % 3`, as: "dash" },
   };
 }
-const byDepth = lines("depth", depths, "hidden layers", wide ? 0 : 5);
+const many = depths.length > 12;
+const models = data.depth.map((row) => row.model);
+const byDepth = lines("depth", depths, "hidden layers", wide ? (many ? 15 : 0) : 5);
 const byTraining = lines("training", [...new Set(data.sampled.filter((row) => row.samples).map((row) => row.training))], null, wide ? 2 : 1, 4); // grey is the full softmax
 const runs = (law) => data.instance.filter((row) => row.images == law);
 const trainings = (law) => [...new Set(runs(law).map((row) => row.training))];
@@ -72,7 +74,7 @@ const charts = {
       { calculate: "isValid(datum.accuracy_hi) ? min(1, datum.accuracy_hi) : null", as: "end" }, // no axis above 100 %
     ],
     encoding: {
-      x: { field: "depth", type: "ordinal", title: "hidden layers", axis: { labelAngle: 0 } },
+      x: { field: "depth", type: "ordinal", title: "hidden layers", axis: { labelAngle: 0, labelOverlap: "parity" } },
       color: { field: "verdict", title: null, legend: { columns: wide ? 0 : 1 }, scale: byVerdict("var(--accent)", "var(--muted)", "var(--warm)", "var(--accent)") },
       tooltip: tooltip(
         ["depth", "hidden layers"], ["width", "units each", ","], ["parameters", "parameters", ","],
@@ -89,7 +91,7 @@ const charts = {
         },
       },
       {
-        mark: dots(150),
+        mark: dots(many ? 60 : 150),
         encoding: { y: number("accuracy"), shape: { field: "verdict", title: null, scale: byVerdict("circle", "square", "triangle-up", "diamond") } },
       },
     ],
@@ -97,7 +99,7 @@ const charts = {
 
   pairs: {
     description: "Differences of test accuracy between depths, in points",
-    height: 40 * new Set(data.pairs.map((pair) => pair.second)).size,
+    height: (many ? 14 : 40) * new Set(data.pairs.map((pair) => pair.second)).size,
     data: { values: data.pairs },
     transform: [
       ...Object.entries({ points: "difference", low: "lo", high: "hi" }).map(([as, field]) => ({ calculate: `100 * datum.${field}`, as })),
@@ -106,8 +108,8 @@ const charts = {
       { calculate: "datum.second + ' less ' + datum.first", as: "pair" },
     ],
     encoding: {
-      x: category("first", null),
-      y: category("second", null),
+      x: category("first", null, models),
+      y: category("second", null, models),
       tooltip: tooltip(
         ["pair", "difference"], ["points", "points", "+.3f"], ["interval", "95 % interval"],
         ["p_adjusted", "p, Tukey's test", ".2~g"],
@@ -115,15 +117,16 @@ const charts = {
     },
     layer: [
       {
-        mark: tile([0.95, 0.9], 4),
+        mark: tile([0.95, 0.9], many ? 0 : 4),
         encoding: {
           fill: { condition: { test: "datum.points > 0", value: "var(--accent)" }, value: "var(--warm)" },
           fillOpacity: number("size", { legend: null, scale: { range: [0.04, 0.45], zero: true } }),
           stroke: { condition: { test: "datum.significant", value: "var(--ink)" }, value: "transparent" },
-          strokeWidth: { value: 2 },
+          strokeWidth: { value: many ? 0.7 : 2 },
         },
       },
       {
+        transform: [{ filter: String(!many) }], // a number has no room in a small tile
         mark: { type: "text", color: "var(--ink)", fontSize: wide ? 12 : 10 },
         encoding: { text: number("points", { format: "+.2f" }) },
       },
@@ -186,7 +189,7 @@ const charts = {
     description: `Errors by true and predicted ${data.noun}`,
     height: 30 * data.classes.length,
     data: { values: data.confusion },
-    params: [select("network", "Network:", data.chosen, data.depth.map((row) => row.model))],
+    params: [select("network", "Network:", data.chosen, models)],
     transform: [
       { filter: "datum.model == network" },
       { calculate: "datum.label == datum.predicted ? 0 : datum.images", as: "errors" },

@@ -174,6 +174,18 @@ def test_each_layer_has_its_norm_and_its_similarity(count):
     ]
 
 
+def test_layers_of_many_models_stand_in_rows_of_nine():
+    figure = by_layer(layers(20), summary(20))
+    figure.draw_without_rendering()
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown if axes.get_title()] == names(20)
+    rows = {axes.get_subplotspec().rowspan.start for axes in shown}
+    assert len(rows) == 2 * 3
+    # Each has an axis of its own for its layers.
+    ends = {axes.get_title(): axes.get_xlim()[1] for axes in shown if axes.get_title()}
+    assert ends == {f"L{depth}": depth + 1.5 for depth in range(20)}
+
+
 def test_layers_without_a_gradient_are_drawn():
     figure = by_layer(layers(3, norm=0.0), summary(3))
     png(figure)

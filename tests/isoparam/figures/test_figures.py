@@ -3,6 +3,8 @@
 Warnings are errors here, so that every drawing is also a test that it draws without one.
 """
 
+from itertools import pairwise
+
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -204,6 +206,16 @@ def test_the_note_claims_no_interval_over_one_seed():
     assert "interval" not in texts_of(depth_accuracy(with_one_seed(FIRST), BUDGET))[-1]
 
 
+def test_of_60_depths_those_are_named_that_have_room():
+    rows = [(f"L{depth}", depth, 1000 + depth, *SECOND[3:]) for depth in range(1, 61)]
+    figure = depth_accuracy(table(*rows), BUDGET)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert len(boxes) == 12
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+
+
 @pytest.mark.parametrize(
     ("names", "epochs", "half"),
     [
@@ -239,6 +251,10 @@ def test_many_models_stand_in_rows_of_nine():
     assert len(shown) == 2 * 20
     assert [axes.get_title() for axes in shown if axes.get_title()] == list(curves)
     assert figure.get_figheight() > 3 * 3
+    # Each row has the epochs below it.
+    assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in shown] == (
+        [False] * 9 + [True] * 9
+    ) * 2 + [False] * 2 + [True] * 2
 
 
 def test_no_axis_goes_above_100_percent():
