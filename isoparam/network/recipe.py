@@ -36,6 +36,7 @@ class Recipe(Schedule):
         weight_decay: factor lambda of the weights that the gradient gets in addition, 0 or more.
         adversarial: norm of the shift that makes each input harder, 0 for none.
         precision: dtype of the matrix products' operands; sums are in float32.
+        skips: whether a layer between hidden ones of one width adds what it gets to its output.
     """
 
     sizes: tuple[int, ...]
@@ -43,6 +44,7 @@ class Recipe(Schedule):
     weight_decay: float
     adversarial: float = 0.0
     precision: Precision = "float32"
+    skips: bool = False
 
 
 @dataclass(frozen=True)

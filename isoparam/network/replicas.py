@@ -21,7 +21,7 @@ class Replicas:
     """R replicas of one perceptron, each with its own seed, and their momentum.
 
     Args:
-        recipe: of which sizes, momentum, weight_decay, adversarial and precision count here.
+        recipe: of which sizes, momentum, weight_decay, adversarial, precision and skips count here.
         seeds: one for each replica, in [0, 2^32), different from each other.
         device: where everything lives.
 
@@ -52,7 +52,8 @@ class Replicas:
         self.flat = torch.zeros(len(seeds), parameters_of(sizes), device=device)  # (R, P)
         self.velocity = torch.zeros_like(self.flat)
         self.layers = layer_views(self.flat, sizes)
-        initialise(self.layers, [stream_of(seed, Stream.WEIGHTS) for seed in seeds])
+        streams = [stream_of(seed, Stream.WEIGHTS) for seed in seeds]
+        initialise(self.layers, streams, skips=recipe.skips)
         self.dtype = torch.bfloat16 if recipe.precision == "bfloat16" else self.flat.dtype
         self._operands = self.flat.to(self.dtype)  # (R, P), `flat` itself in float32
         views = [layer_views(flat, sizes) for flat in (self._operands, self.flat, self.velocity)]
@@ -95,10 +96,11 @@ class Replicas:
     def _step(self, part: "_Part", x: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
         if self._recipe.adversarial:
             x = x + self._shift(part.factors, x, labels)
-        outputs = forward(part.factors, x)
+        skips = self._recipe.skips
+        outputs = forward(part.factors, x, skips=skips)
         loss, delta = cross_entropy_with_gradient(outputs[-1].to(self.flat.dtype), labels)
         delta.div_(x.shape[-2])  # the gradient of the mean
-        found = gradients(part.factors, x, outputs, delta.to(x.dtype))
+        found = gradients(part.factors, x, outputs, delta.to(x.dtype), skips=skips)
         # Each layer as soon as its gradient is there: both are in the cache.
         for weights, momenta, of_layer in zip(
             reversed(part.weights), reversed(part.momenta), found, strict=True
@@ -120,9 +122,10 @@ class Replicas:
 
     def _shift(self, factors: Layers, x: Tensor, labels: Tensor) -> Tensor:
         """The shift, of the shape of x, that raises the loss of each input the most."""
-        outputs = forward(factors, x)
+        skips = self._recipe.skips
+        outputs = forward(factors, x, skips=skips)
         _, delta = cross_entropy_with_gradient(outputs[-1].to(self.flat.dtype), labels)
-        *_, first = deltas(factors, outputs, delta.to(x.dtype))
+        *_, first = deltas(factors, outputs, delta.to(x.dtype), skips=skips)
         slope = product(first, factors[0][0].mT)
         norm = slope.norm(dim=-1, keepdim=True).clamp_(min=torch.finfo(slope.dtype).tiny)
         return slope.mul_(self._recipe.adversarial / norm)

@@ -168,7 +168,7 @@ class Training:
         for chosen, rate in steps_of(self._recipe, order, number):  # (R, B)
             batch = self._x.index_select(0, chosen.reshape(-1)).view(*chosen.shape, -1)  # (R, B, D)
             total += self._replicas.step(batch, self._labels[chosen], rate)
-        loss, accuracy = evaluate(self.layers, *self._validation)
+        loss, accuracy = evaluate(self.layers, *self._validation, skips=self._recipe.skips)
         if not bool(torch.isfinite(total + loss).all()):
             raise DivergenceError(
                 f"the loss is not finite in epoch {number}: lower the learning rate, "
@@ -216,13 +216,16 @@ class Training:
         ]
 
 
-def evaluate(layers: Layers, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def evaluate(
+    layers: Layers, x: Tensor, labels: Tensor, *, skips: bool = False
+) -> tuple[Tensor, Tensor]:
     """Mean loss and accuracy of each replica.
 
     Args:
         layers: weights (R, fan-in, fan-out) and biases (R, 1, fan-out).
         x: (N, D), of the layers' dtype.
         labels: (N,), int64, each in [0, C).
+        skips: as of `Recipe`.
 
     Returns:
         Mean loss in nats and share of images classified correctly, in [0, 1]: (R,) each, float64.
@@ -230,7 +233,7 @@ def evaluate(layers: Layers, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
     Raises:
         ValueError: if a label is out of range.
     """
-    z = logits(layers, x).double()  # (R, N, C)
+    z = logits(layers, x, skips=skips).double()  # (R, N, C)
     loss = cross_entropy(z, labels.expand(z.shape[:-1]))  # (R, N)
     return loss.mean(1), (z.argmax(-1) == labels).double().mean(1)
 

@@ -32,10 +32,11 @@ def whole(shape, seed):
     return torch.randint(-1, 3, shape, generator=generator).double()
 
 
-def plain_forward(parameters, x):
+def plain_forward(parameters, x, skips):
     """One replica by torch's own functions; weights are (fan-out, fan-in)."""
-    for weight, bias in parameters[:-1]:
-        x = functional.relu(functional.linear(x, weight, bias))
+    for index, (weight, bias) in enumerate(parameters[:-1]):
+        output = functional.relu(functional.linear(x, weight, bias))
+        x = x + output if skips and index else output
     return functional.linear(x, *parameters[-1])
 
 
@@ -51,25 +52,30 @@ def depth(request):
     return request.param
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "skips"])
+def skips(request):
+    return request.param
+
+
 @pytest.fixture(params=[1, 3], ids=lambda replicas: f"R{replicas}")
 def flat(request, depth):
     return whole((request.param, parameters_of(sizes_of(depth))), seed=depth)
 
 
-def test_forward_is_that_of_plain_torch(flat, depth):
+def test_forward_is_that_of_plain_torch(flat, depth, skips):
     layers = layer_views(flat, sizes_of(depth))
     x = whole((len(flat), B, 5), seed=1)
-    z = forward(layers, x)[-1]
+    z = forward(layers, x, skips=skips)[-1]
     for replica in range(len(flat)):
-        expected = plain_forward(plain_parameters(layers, replica), x[replica])
+        expected = plain_forward(plain_parameters(layers, replica), x[replica], skips)
         assert bool((expected != 0).any())
         assert torch.equal(z[replica], expected)
 
 
-def backward(layers, x, by_logits):
+def backward(layers, x, by_logits, *, skips=False):
     """The gradients of all parameters, flattened, from that of the logits."""
-    outputs = forward(layers, x)
-    return flattened([*gradients(layers, x, outputs, by_logits.clone())][::-1])
+    outputs = forward(layers, x, skips=skips)
+    return flattened([*gradients(layers, x, outputs, by_logits.clone(), skips=skips)][::-1])
 
 
 def flattened(gradients):
@@ -85,13 +91,13 @@ def gradient_by_autograd(parameters, loss):
     return torch.cat([torch.cat([w.grad.flatten(), b.grad]) for w, b in parameters])
 
 
-def test_backward_gives_the_gradients_of_autograd(flat, depth):
+def test_backward_gives_the_gradients_of_autograd(flat, depth, skips):
     layers = layer_views(flat, sizes_of(depth))
     x, by_logits = whole((len(flat), B, 5), seed=1), whole((len(flat), B, 3), seed=2)
-    found = backward(layers, x, by_logits)
+    found = backward(layers, x, by_logits, skips=skips)
     for replica in range(len(flat)):
         parameters = plain_parameters(layers, replica)
-        loss = (plain_forward(parameters, x[replica]) * by_logits[replica]).sum()
+        loss = (plain_forward(parameters, x[replica], skips) * by_logits[replica]).sum()
         assert torch.equal(found[replica], gradient_by_autograd(parameters, loss))
 
 
@@ -142,12 +148,22 @@ def test_views_of_a_wrong_length_are_refused(length):
         layer_views(torch.zeros(2, length), [5, 4, 1])
 
 
-@pytest.mark.parametrize("sizes", [[784, 10], [784, 100, 10], [784, 100, 50, 10]], ids=str)
-def test_initial_weights_are_normal_with_the_variance_that_keeps_the_scale(sizes):
+@pytest.mark.parametrize(
+    ("sizes", "gains", "skips"),
+    [
+        ([784, 10], [1], False),
+        ([784, 100, 10], [2, 1], False),
+        ([784, 100, 50, 10], [2, 2, 1], False),
+        ([784, 100, 100, 100, 10], [2, 2, 2, 1], False),
+        ([784, 100, 100, 100, 10], [2, 1, 1, 1], True),
+        ([784, 100, 50, 10], [2, 2, 1], True),
+    ],
+    ids=str,
+)
+def test_initial_weights_are_normal_with_the_variance_that_keeps_the_scale(sizes, gains, skips):
     flat = torch.full((2, parameters_of(sizes)), torch.nan)
     layers = layer_views(flat, sizes)
-    initialise(layers, [torch.Generator().manual_seed(seed) for seed in (0, 1)])
-    gains = [2.0] * (len(sizes) - 2) + [1.0]
+    initialise(layers, [torch.Generator().manual_seed(seed) for seed in (0, 1)], skips=skips)
     for (weight, bias), gain in zip(layers, gains, strict=True):
         draws = weight.double().flatten() / sqrt(gain / weight.shape[1])
         # A sum of n squares of standard normal numbers is chi-square with n degrees of freedom.
@@ -177,12 +193,12 @@ def test_as_many_generators_as_replicas_are_needed(count):
 
 
 @pytest.mark.parametrize("images", [1, 3, 4, 5, 8, 11])
-def test_logits_in_chunks_are_those_of_one_batch(flat, depth, images, monkeypatch):
+def test_logits_in_chunks_are_those_of_one_batch(flat, depth, images, skips, monkeypatch):
     monkeypatch.setattr(mlp, "EVALUATION_BATCH", 4)
     layers = layer_views(flat, sizes_of(depth))
     x = whole((images, 5), seed=1)
-    expected = forward(layers, x.expand(len(flat), -1, -1))[-1]  # (R, N, C)
-    assert torch.equal(logits(layers, x), expected)
+    expected = forward(layers, x.expand(len(flat), -1, -1), skips=skips)[-1]  # (R, N, C)
+    assert torch.equal(logits(layers, x, skips=skips), expected)
 
 
 def test_logits_of_no_image_are_empty():

@@ -48,11 +48,12 @@ def images(count, inputs=5, classes=3, seed=0):
     return torch.randn(count, inputs, generator=generator), torch.arange(count) % classes
 
 
-def plain_logits(flat, sizes, x):
+def plain_logits(flat, sizes, x, *, skips=False):
     """The perceptron of one replica by torch's own functions."""
     layers = layer_views(flat[None], sizes)
-    for weight, bias in layers[:-1]:
-        x = functional.relu(functional.linear(x, weight[0].T, bias[0, 0]))
+    for index, (weight, bias) in enumerate(layers[:-1]):
+        output = functional.relu(functional.linear(x, weight[0].T, bias[0, 0]))
+        x = x + output if skips and index else output
     return functional.linear(x, layers[-1][0][0].T, layers[-1][1][0, 0])
 
 
@@ -132,9 +133,10 @@ def test_each_of_several_steps_is_that_of_the_plain_formula(depth, momentum, dec
             assert not eta or bool((expected[1] != state[0]).any())
 
 
-def test_steps_are_those_of_torch_optim():
+@pytest.mark.parametrize("skips", [False, True])
+def test_steps_are_those_of_torch_optim(skips):
     """The same numbers as PyTorch's own, whose import takes seconds: here alone."""
-    recipe = recipe_of(2, weight_decay=0.1)
+    recipe = recipe_of(3, weight_decay=0.1, skips=skips)
     replicas = Replicas(recipe, [3])
     leaf = replicas.flat[0].clone().requires_grad_()
     optimizer = torch.optim.SGD([leaf], lr=0.1, momentum=0.9, weight_decay=0.1)
@@ -142,9 +144,13 @@ def test_steps_are_those_of_torch_optim():
     for _ in range(20):
         replicas.step(x[None], labels[None], 0.1)
         optimizer.zero_grad()
-        functional.cross_entropy(plain_logits(leaf, recipe.sizes, x), labels).backward()
+        z = plain_logits(leaf, recipe.sizes, x, skips=skips)
+        functional.cross_entropy(z, labels).backward()
         optimizer.step()
     torch.testing.assert_close(replicas.flat[0], leaf.detach())
+    loss, _ = evaluate(replicas.layers, x, labels, skips=skips)
+    z = plain_logits(leaf, recipe.sizes, x, skips=skips)
+    torch.testing.assert_close(loss.item(), functional.cross_entropy(z, labels).item())
 
 
 ADVERSARIAL = 0.7
