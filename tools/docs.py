@@ -3,15 +3,18 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
 from isoparam.images.datasets import sizes_of
+from isoparam.results.statistics import described
 from pipeline import files, parameters
 from tools import findings
 from tools.findings import markdown, percent
@@ -120,6 +123,42 @@ def _slopes() -> list[tuple[float, int, float]]:
         for rate, rows in table.groupby("learning_rate")
         if len(rows) > 1
     ]
+
+
+def skips() -> str:
+    """Validation accuracies of networks with identity skips beside the study's, and both slopes."""
+    table = files.read_csv(RECORDS / "skips.csv", ("model", "learning_rate", "seed"))
+    trained = table[table["seed"].isin(parameters.read_params().seeds)]
+    found, rates, plain = {}, {}, {}
+    for name, rows in trained.groupby("model"):
+        found[str(name)] = described(
+            "val_accuracy", rows["validation_accuracy"].tolist(), prefix="val"
+        ) | {"depth": rows["depth"].iloc[0], "seeds": len(rows)}
+        rates[str(name)] = rows["learning_rate"].iloc[0]
+        plain[str(name)] = files.read_json(findings.METRICS / f"depths/{name}.json")
+    rows = (
+        f"{name} | {rates[name]:g} | {findings.interval(m, 'val_accuracy', 'val')} | "
+        f"{findings.interval(plain[name], 'val_accuracy', 'val')}"
+        for name, m in found.items()
+    )
+    heads = "model | learning rate with skips: | with skips, %: | without, %:"
+    return (
+        f"{markdown(heads, rows)}\n\n"
+        "Each additional hidden layer changes validation accuracy by "
+        f"{_slope_with_interval(found)} percentage points with skips and by "
+        f"{_slope_with_interval(plain)} without (95 % intervals over seeds)."
+    )
+
+
+def _slope_with_interval(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Of a straight line through the means of models, with half its 95 % interval, in points."""
+    table = pd.DataFrame(models.values())
+    centred = table["depth"] - table["depth"].mean()
+    weights = centred / (centred**2).sum()
+    slope = (weights * table["val_accuracy"]).sum()
+    error = ((weights * table["val_sd"]) ** 2 / table["seeds"]).sum() ** 0.5
+    half = stdtrit((table["seeds"] - 1).sum(), 0.975) * error
+    return f"{100 * slope:+.3f} ± {100 * half:.3f}"
 
 
 def _by_rate(table: pd.DataFrame, heads: dict[str, str]) -> str:
@@ -246,7 +285,7 @@ FOUND = (
 BLOCKS: dict[str, Callable[[], str]] = (
     {name: getattr(findings, name) for name in FOUND}
     | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
-    | {"trend-by-rate": trend_by_rate}
+    | {"trend-by-rate": trend_by_rate, "skips": skips}
     | {"bfloat16": bfloat16, "diagnostics": diagnostics}
     | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
     | {name: recorded(name) for name in RECORDED}

@@ -13,6 +13,8 @@ from scipy import ndimage
 Array = NDArray[Any]
 
 DARK, LIGHT = 1, -1
+# Levels of 255: a picture with smaller differences is blank.
+BLANK = 10
 # Pixels that touch at corners belong to one part.
 AROUND = np.ones((3, 3))
 
@@ -49,7 +51,7 @@ class Digit(NamedTuple):
         ink: (H, W), 0 where there is none, or that of something else.
         mask: (H, W), bool: the core of the strokes.
         merit: from 0 to 1: how well it may be a digit by its shape and place.
-        digits: side by side, this one included.
+        digits: side by side or one above the other, this one included.
     """
 
     ink: Array
@@ -61,6 +63,8 @@ class Digit(NamedTuple):
 def find_digit(colours: Array) -> Digit | None:
     """The digit of a picture (H, W, 3), in levels from 0 to 255; None if no ink is seen."""
     grey = _lightness(colours)
+    if np.ptp(grey) < BLANK:
+        return None
     size = grey.size**0.5
     wide, narrow = int(size / 3), int(size / 8)
     guesses = []
@@ -204,14 +208,25 @@ def _with_what_belongs_to_it(parts: Parts, merit: float) -> Digit:
     height = main_rows.stop - main_rows.start
     own = (distances < 0.2 * max(height, main_columns.stop - main_columns.start)) & (shares > 0.08)
     own[main] = True
-    # Digits in a row are about as tall as each other, and one begins where another has ended.
-    digits, end = 0, 0
-    for share, (rows, columns) in sorted(
-        zip(shares, parts.boxes, strict=True), key=lambda pair: pair[1][1].start
-    ):
-        if share > 0.2 * parts.merits[main] and rows.stop - rows.start > 0.5 * height:
-            digits += columns.start >= end
-            end = max(end, columns.stop)
+    # Digits are about as tall as each other, and one begins where another has ended. What is above
+    # or below and near may be a piece of the same.
+    tall = np.array([rows.stop - rows.start > 0.5 * height for rows, _ in parts.boxes])
+    tall &= shares > 0.2 * parts.merits[main]
+    apart = tall & ~own
+    apart[main] = True
+    digits = max(
+        _one_after_another([parts.boxes[index][axis] for index in np.flatnonzero(of)])
+        for axis, of in ((1, tall), (0, apart))
+    )
     mask = np.append(False, own)[parts.labels]
     paper = parts.labels == 0
     return Digit(np.where(mask | paper, parts.ink, 0), mask, merit, digits)
+
+
+def _one_after_another(lengths: list[slice]) -> int:
+    """How many of some lengths begin where those before have ended."""
+    count, end = 0, 0
+    for length in sorted(lengths, key=lambda each: each.start):
+        count += length.start >= end
+        end = max(end, length.stop)
+    return count

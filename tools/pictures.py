@@ -16,8 +16,6 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 LARGEST = 64_000_000
 # Pixels each way that are looked at, and that small pictures are enlarged to.
 WORK, SMALL = 512, 300
-# Levels of 255: a picture with smaller differences is blank.
-BLANK = 10
 # MNIST's own making: a digit's longer side is 20 pixels of 28, its strokes are 2 to 3 wide, and its
 # centre of mass lies in the middle.
 MARGIN = 4
@@ -65,7 +63,7 @@ def read(path: Path, side: int) -> Reading:
         What is read.
 
     Raises:
-        ValueError: if it is missing, not a picture of a known format, too large, or blank.
+        ValueError: if it is missing, of no known format, too large, or without strokes.
 
     Reference:
         LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
@@ -75,9 +73,11 @@ def read(path: Path, side: int) -> Reading:
     made = _made_already(picture, side)
     if made is not None:
         return Reading(made, picture, 1)
-    digit = ink.find_digit(_enlarged(colours)) if np.ptp(colours, (0, 1)).max() >= BLANK else None
-    if digit is None:
+    if np.ptp(colours, (0, 1)).max() < ink.BLANK:
         raise ValueError(f"{path} is blank: no ink is seen on it")
+    digit = ink.find_digit(_enlarged(colours))
+    if digit is None:
+        raise ValueError(f"{path} has no strokes that could be a digit")
     count = digit.digits if digit.merit >= LEAST_MERIT else 0
     return Reading(centred(_strokes(digit, side), side), picture, count)
 
@@ -127,8 +127,9 @@ def _unknown(path: Path) -> str:
     """What a file is that Pillow knows nothing of."""
     with path.open("rb") as file:
         start = file.read(32)
-    if start[4:8] == b"ftyp":
-        kind = "AVIF" if b"avi" in start[8:] else "HEIC"
+    kinds = {b"avi": "AVIF", b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC"}
+    kind = kinds.get(start[8:11]) if start[4:8] == b"ftyp" else None
+    if kind:
         return f"a picture in {kind}, which is not read here"
     return f"no picture in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 

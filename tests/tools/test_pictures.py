@@ -64,6 +64,18 @@ def specked(picture):
     return picture
 
 
+def framed(picture):
+    ImageDraw.Draw(picture).rectangle([15, 15, 285, 385], outline=40, width=4)
+    return picture
+
+
+def folded(picture):
+    """A fold of the paper: a soft shadow from edge to edge."""
+    away = np.abs(np.arange(picture.width) - 265.0)
+    shade = 1 - 0.3 * np.exp(-((away / 12) ** 2))
+    return Image.fromarray((np.asarray(picture, float) * shade).astype(np.uint8))
+
+
 def far_away(picture):
     return ImageOps.expand(picture, (700, 100, 150, 900), fill=255)
 
@@ -77,6 +89,8 @@ def far_away(picture):
         ruled,
         specked,
         far_away,
+        framed,
+        folded,
         lambda picture: picture.convert("RGB"),
         lambda picture: picture.convert("P"),
         lambda picture: picture.convert("1"),
@@ -121,9 +135,26 @@ def test_what_is_made_as_mnist_is_taken_as_it_is(tmp_path):
     assert (read(Image.fromarray(made), tmp_path).pixels == made).all()
 
 
-def test_digits_in_a_row_are_counted(tmp_path):
-    one = [(420, 60), (420, 330)]
-    assert read(drawn(lines=[SEVEN, one], size=(520, 400)), tmp_path).digits == 2
+@pytest.mark.parametrize(
+    ("size", "others"),
+    [
+        ((520, 400), [[(420, 60), (420, 330)]]),
+        ((300, 800), [[(160, 460), (150, 730)]]),
+        ((520, 800), [[(420, 60), (420, 330)], [(160, 460), (150, 730)]]),
+    ],
+    ids=["beside", "below", "both"],
+)
+def test_digits_beside_and_below_are_counted(size, others, tmp_path):
+    assert read(drawn(lines=[SEVEN, *others], size=size), tmp_path).digits == 2
+
+
+@pytest.mark.parametrize("kind", ["noise", "gradient"])
+def test_what_is_no_digit_has_none(kind, tmp_path):
+    levels = {
+        "noise": np.random.default_rng(0).integers(0, 256, (300, 400)),
+        "gradient": np.linspace(0, 255, 300)[:, None].repeat(400, 1),
+    }[kind]
+    assert read(Image.fromarray(levels.astype(np.uint8)), tmp_path).digits == 0
 
 
 def test_a_loose_bar_belongs_to_the_digit(tmp_path):
@@ -143,8 +174,24 @@ def test_a_blank_picture_is_refused(levels, tmp_path):
         read(Image.new("L", (200, 100), levels), tmp_path)
 
 
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
-    Image.new("1", (9000, 8000)).save(tmp_path / "large.png")
+def test_a_shape_without_strokes_is_refused(tmp_path):
+    square = Image.new("L", (320, 320), 255)
+    square.paste(0, (60, 60, 260, 260))
+    with pytest.raises(ValueError, match=r"picture\.png has no strokes that could be a digit"):
+        read(square, tmp_path)
+
+
+def test_two_specks_on_a_large_sheet_are_no_digit(tmp_path):
+    sheet = Image.new("L", (3000, 3000), 255)
+    for x, y in ((200, 300), (2500, 2100)):
+        sheet.paste(0, (x, y, x + 2, y + 2))
+    with pytest.raises(ValueError, match=r"picture\.png has no strokes that could be a digit"):
+        read(sheet, tmp_path)
+
+
+@pytest.mark.parametrize("side", [9000, 10_000, 14_000])  # Pillow warns, and then raises
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, side):
+    Image.new("1", (side, side - 1000)).save(tmp_path / "large.png")
     with pytest.raises(ValueError, match=r"large\.png has more than 64 million pixels"):
         pictures.read(tmp_path / "large.png", 28)
 
@@ -155,7 +202,10 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
         (b"", "is no picture in PNG, JPEG, GIF, BMP, TIFF or WEBP: save it as PNG or JPEG"),
         (b"\0\0\0\x18ftypheic" + bytes(40), "is a picture in HEIC, which is not read here"),
         (b"\0\0\0\x18ftypavif" + bytes(40), "is a picture in AVIF, which is not read here"),
+        (b"\0\0\0\x18ftypmif1" + bytes(40), "is a picture in HEIC, which is not read here"),
+        (b"\0\0\0\x18ftypmp42" + bytes(40), "is no picture in PNG"),
         (b"DDS " + bytes(200), "is no picture in PNG"),
+        (b"icns" + bytes(200), "is no picture in PNG"),
     ],
 )
 def test_what_is_no_picture_is_refused(content, message, tmp_path):

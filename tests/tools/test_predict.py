@@ -151,6 +151,26 @@ def test_the_pictures_that_can_be_read_have_answers(capsys):
     assert capsys.readouterr().out.startswith("seven.png: ")
 
 
+@pytest.mark.parametrize(
+    ("digits", "probability", "agree", "notes"),
+    [
+        (1, 0.99, 10, []),
+        (0, 0.99, 10, ["this looks like no digit"]),
+        (2, 0.99, 10, ["2 digits are seen, and the greatest is read"]),
+        (1, 0.99, 9, ["unsure: the seeds disagree"]),
+        (1, 0.79, 10, ["unsure"]),
+        (0, 0.5, 5, ["this looks like no digit", "unsure: the seeds disagree"]),
+    ],
+)
+def test_what_speaks_against_an_answer_follows_it(
+    digits, probability, agree, notes, monkeypatch, capsys
+):
+    assert predict._notes(digits, probability, agree, seeds=10) == notes
+    monkeypatch.setattr(predict, "_notes", lambda *_: notes)
+    predict.main([write("seven.png", seven())], model="L1")
+    assert capsys.readouterr().out.rstrip().split("; ")[1:] == notes
+
+
 @pytest.mark.parametrize("dataset", ["digits", "kmnist"])
 def test_pictures_are_for_mnists_networks(dataset):
     text = parameters.PARAMETERS.read_text(encoding="utf-8")
