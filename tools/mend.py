@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,24 @@ def mend_rwlock(path: Path) -> None:
 def mend_run_cache(folder: Path) -> None:
     """Remove half-written records of runs, and the folders of those not begun."""
     for path in folder.glob("*/*/*.tmp"):
-        if not is_valid(path, _parse_yaml, _schemas().stage):
+        if not is_valid(path, _parse_yaml, partial(_check_record, path)):
             path.unlink()
             say(f"removed {path}, the half-written record of a run: that stage runs again")
     for path in [*folder.glob("*/*"), *folder.glob("*")]:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
             say(f"removed {path}, empty: a killed DVC had begun to record a run there")
+
+
+def _check_record(path: Path, record: Any) -> None:
+    """Raise an error if a record lacks an output or its hash, or ends within a line."""
+    from dvc.utils import dict_sha256
+
+    _schemas().stage(record)
+    outs = [out["path"] for out in record["outs"] if out["md5"].removesuffix(".dir")[31]]
+    key = dict_sha256(record | {"outs": outs}, exclude=["size", "nfiles"])  # as DVC does
+    if key != path.parent.name or not path.read_bytes().endswith(b"\n"):
+        raise ValueError
 
 
 def remove_temporary_files(folder: Path) -> None:

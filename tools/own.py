@@ -18,7 +18,8 @@ def main(
 ) -> None:
     """Set `data` in params.yaml to the data at PATH, and the widths to the budget.
 
-    Runs of `sampled` that sample more classes than there are others are removed.
+    Runs of `sampled` that sample more classes than there are others are removed. A batch larger
+    than the examples to train with becomes as large as these.
     """
     own = read_own(path)
     with parameters.edited_params() as document:
@@ -36,6 +37,16 @@ def main(
         runs = document["sampled"]["runs"]
         for name in [name for name, run in runs.items() if run.get("samples", 0) >= found.classes]:
             del runs[name]
+        count = len(parts["train"].labels)
+        smaller = [
+            name
+            for name in ("train", "sampled", "instance")
+            if document[name]["batch_size"] > count
+        ]
+        for name in smaller:
+            document[name]["batch_size"] = count
     counts = ", ".join(f"{len(part.labels):,} for {name}" for name, part in parts.items())
     print(f"{found.features:,} features, {found.classes} classes, examples: {counts}")
+    if smaller:
+        print(f"batch_size is now {count} in {', '.join(smaller)}")
     widths.main(write=True, budget=None, arguments=False)

@@ -27,6 +27,7 @@ VERSION = "import sys; print(*sys.version_info[:2], sys.version)"
 HOOK = (
     "import os, sys; os.environ['PATH'] = os.pathsep.join([os.path.join(sys.prefix, 'bin'), "
     "os.environ.get('PATH', os.defpath)]); "
+    "sys.flags.isolated or 'PYTHONSAFEPATH' in os.environ and sys.path.insert(0, os.getcwd()); "
     "[os.environ.pop(name, None) for name in ('PYTHONPATH', 'PYTHONHOME', 'PYTHONSAFEPATH')]\n"
 )
 
@@ -173,6 +174,7 @@ def install() -> None:
             "uv",
             "pip",
             "sync",
+            "--quiet",
             "--require-hashes",
             "--compile-bytecode",
             "--python",

@@ -49,6 +49,8 @@ def read_own(path: Path) -> Own:
         if len({(arrays[f"x{end}"].dtype, arrays[f"x{end}"].shape[1:]) for end in ends}) > 1:
             raise ValueError("x_train and x_test must have one type and one shape")  # noqa: TRY301
         labels = np.unique(arrays[f"y{ends[0]}"])
+        if arrays.get("classes", labels).ndim != 1:
+            raise ValueError("classes must be one row of names")  # noqa: TRY301
         names = [str(name) for name in arrays.get("classes", labels)]
         known = np.arange(len(names)) if "classes" in arrays else labels
         parts = [_examples(arrays[f"x{end}"], arrays[f"y{end}"], known) for end in ends]

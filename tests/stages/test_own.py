@@ -232,6 +232,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"x": X, "y": Y, "classes": [*NAMES, "none"]},
         "class none must have two examples or more, got 0",
     ),
+    "one name": ({"x": X, "y": Y, "classes": np.array("a")}, "classes must be one row of names"),
+    "columns of names": ({"x": X, "y": Y, "classes": [NAMES]}, "classes must be one row of names"),
     "lengths": ({"x": X, "y": Y[1:]}, r"got \(12, 5\) and \(11,\)"),
     "no example": ({"x": X[:0], "y": Y[:0]}, r"got \(0, 5\) and \(0,\)"),
     "one axis": ({"x": X[:, 0], "y": Y}, r"x must be \(N, \.\.\.\)"),
@@ -302,6 +304,22 @@ def test_folders_that_are_wrong_are_refused_in_one_sentence() -> None:
     for name in NAMES:
         shutil.rmtree(mine / name)
     refused("test has a class extra, and train has none")
+
+
+def test_batches_are_no_larger_than_the_examples_to_train_with(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.savez("mine.npz", **features(60))
+    with parameters.edited_params() as document:
+        for name in ("train", "sampled", "instance"):
+            document[name]["batch_size"] = 128
+    own.main(Path("mine.npz"))
+    params = parameters.read_params()
+    sizes = {each.batch_size for each in (params.train, params.sampled, params.instance)}
+    out = capsys.readouterr().out
+    assert "examples: 40 for train" in out
+    assert sizes == {40}
+    assert "batch_size is now 40 in train, sampled, instance" in out
 
 
 def test_shares_that_leave_a_part_empty_are_refused() -> None:

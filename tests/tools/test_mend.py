@@ -3,11 +3,42 @@
 import subprocess
 
 import pytest
+from dvc.utils import dict_sha256
+from ruamel.yaml import YAML
 from zc.lockfile import LockFile
 
 from tools import mend
 
 WHOLE = "schema: '2.0'\nstages:\n  check:\n    cmd: python -m stages.check\n"
+
+
+RECORD = """\
+cmd: make
+deps:
+- path: x
+  hash: md5
+  md5: 585fa0505f520d7dca84c107846b1a0d
+outs:
+- path: a
+  hash: md5
+  md5: 90aa55d31ca1c890efd7ab50df774057
+- path: b
+  hash: md5
+  md5: 126198369362df7c54984cf13f63be96.dir
+  size: 5
+  nfiles: 2
+"""
+
+
+def write_record(project, text):
+    """Into the folder that DVC gives it, by a name that it has while it is written."""
+    record = YAML(typ="safe").load(RECORD)
+    outs = [out["path"] for out in record["outs"]]
+    key = dict_sha256(record | {"outs": outs}, exclude=["size", "nfiles"])
+    path = project / ".dvc/cache/runs" / key[:2] / key / ".x.tmp"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 @pytest.fixture
@@ -39,7 +70,7 @@ def content(project):
 
 def test_what_is_whole_is_left_alone(project, capfd):
     (project / "dvc.lock").write_text(WHOLE + "  more:\n    cmd: make\n", encoding="utf-8")
-    (project / ".dvc/cache/runs/ab/abc/.x.tmp").write_text("cmd: make\n", encoding="utf-8")
+    write_record(project, RECORD)
     before = content(project)
     mend.main()
     assert content(project) == before
@@ -93,6 +124,17 @@ def test_records_of_runs_that_were_not_begun_or_half_written_are_removed(project
     assert content(project) == before
     assert sorted(path.name for path in runs.rglob("*")) == ["ab", "abc", "record"]
     assert capfd.readouterr().err.count("mended: removed ") == 4
+
+
+def test_a_record_is_whole_if_it_has_the_hashes_of_all_outputs(project):
+    for length in range(len(RECORD)):
+        path = write_record(project, RECORD[:length])
+        mend.main()
+        rest = RECORD[length:]
+        assert path.exists() == (rest in {"  size: 5\n  nfiles: 2\n", "  nfiles: 2\n"}), rest
+    path = write_record(project, RECORD)
+    mend.main()
+    assert path.exists()
 
 
 def test_while_dvc_is_at_work_nothing_is_mended(project):

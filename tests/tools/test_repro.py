@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from conftest import ROOT, slow
 
 from pipeline import commands, files, parameters
-from tools import repro
+from tools import findings, repro
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC's
 
@@ -143,6 +144,17 @@ def test_without_an_estimate_there_are_numbers_alone(capsys):
         f"1 of 5 stages are to run, 0 of them train. {RESUMES}",
         "[1 of 5]",
     ]
+
+
+def test_it_ends_with_the_claim_the_figure_and_two_commands(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(repro, "run", lambda: None)
+    repro.main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith(f"{findings.claim().replace('**', '')} The figure is ")
+    figure, *commands_ = re.findall(r"plots/\S+png|make report|\.venv/bin/dvc metrics show", said)
+    assert Path(figure).is_file()
+    assert commands_ == ["make report", ".venv/bin/dvc metrics show"]
 
 
 @pytest.fixture

@@ -195,6 +195,18 @@ def test_dvc_by_its_full_path_finds_the_python_of_its_stages(project, monkeypatc
     assert not {line.partition("=")[0] for line in environment} & {"PYTHONSAFEPATH", "PYTHONPATH"}
 
 
+def test_a_shell_with_a_safe_path_finds_the_tools(project, monkeypatch):
+    """Where .venv is activated, `python -m tools` is the documented way."""
+    set_up(says=".venv is missing", calls=["venv", "pip"])
+    (project / "mine.py").write_text("print('found')")
+    python = [project / ".venv/bin/python"]
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    assert subprocess.check_output([*python, "-m", "mine"]) == b"found\n"
+    assert subprocess.run(
+        [*python, "-I", "-m", "mine"], check=False, capture_output=True
+    ).returncode
+
+
 @pytest.mark.usefixtures("project")
 def test_what_comes_from_a_zip_says_what_to_do_before_it_downloads_anything():
     for goal in ("demo", "test", "verify", "accept"):
