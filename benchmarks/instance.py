@@ -28,12 +28,14 @@ from pipeline.schema import Parameters
 TRAIN = Path("data/split/train.safetensors")
 CURVES = Path("plots/instance.csv")
 RESULT = timing.RESULTS / "instance.csv"
-DEFAULT = ["full", "importance_1024", "importance_1024=60"]
+# Beside the runs of params.yaml.
+LONG = "importance_1024=60"
 
 
 def main(
     runs: Annotated[
-        list[str] | None, typer.Argument(help=f"RUN or RUN=EPOCHS; {' '.join(DEFAULT)} if none")
+        list[str] | None,
+        typer.Argument(help=f"RUN or RUN=EPOCHS; if none, those of params.yaml and {LONG}"),
     ] = None,
     out: Annotated[Path, typer.Option(help="the CSV file to write")] = RESULT,
 ) -> None:
@@ -41,7 +43,7 @@ def main(
     torch.set_num_threads(1)  # as in the stage: more of them round otherwise
     params = parameters.read_params()
     rows = []
-    for text in runs or DEFAULT:
+    for text in runs or [*params.instance.runs, LONG]:
         name, _, epochs = text.partition("=")
         if name not in params.instance.runs:
             raise typer.BadParameter(

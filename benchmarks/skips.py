@@ -18,7 +18,7 @@ from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
 from isoparam.network.recipe import jobs_of
 from pipeline import files, parameters, trainings
-from pipeline.schema import Params
+from pipeline.schema import Parameters
 
 SPLIT = Path("data/split")
 OUT = Path(__file__).parent / "results/skips.csv"
@@ -26,7 +26,7 @@ OUT = Path(__file__).parent / "results/skips.csv"
 SEEDS = 5
 
 
-def trained(params: Params, name: str, rates: list[float], seeds: list[int]) -> pd.DataFrame:
+def trained(params: Parameters, name: str, rates: list[float], seeds: list[int]) -> pd.DataFrame:
     """The last epoch of each training of a model with skips; of one that diverges, no figures."""
     model = params.models[name]
     inputs, classes = sizes_of(params.data.dataset, params.data.own)

@@ -34,6 +34,8 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "isoparam",
 }
 MODELS_PER_ROW = 9
+# Percentage points below the best that the choice of a learning rate needs.
+SHOWN_POINTS = 0.4
 # Depths that are named along the axis.
 MOST_DEPTHS = 12
 # For figures of many panels: as wide as a page, so that letters are printed in their size.
@@ -259,6 +261,7 @@ def learning_rates(table: pd.DataFrame) -> Figure:
     check_rows(table)
     models = list(dict.fromkeys(table["model"]))
     hidden = 100 * table[table["depth"] > 0]["accuracy"]
+    top = (hidden + 100 * table["accuracy_sd"].astype(float).fillna(0.0)).max() + 0.05
     columns = min(5, len(models))
     with mpl.rc_context(STYLE):
         rows = -(-len(models) // columns)
@@ -294,8 +297,8 @@ def learning_rates(table: pd.DataFrame) -> Figure:
             axes.tick_params(axis="y", labelsize=8)
             axes.set_title(name, fontsize=10)
             if grid["depth"].iloc[0] > 0 and hidden.notna().any():
-                # What is far below all others is off the axis.
-                axes.set_ylim(max(hidden.min(), hidden.max() - 1.0) - 0.15, hidden.max() + 0.15)
+                # What is far below the best is off the axis.
+                axes.set_ylim(max(hidden.min(), hidden.max() - SHOWN_POINTS) - 0.05, top)
             axes.set_xlim(0.8 * grid["learning_rate"].min(), 1.25 * grid["learning_rate"].max())
         for axes in panels:
             axes.set_visible(False)

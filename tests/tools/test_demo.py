@@ -1,5 +1,6 @@
 """The demo: what is committed, on which branches, and what of the user's it never replaces."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -140,6 +141,9 @@ def test_its_branches_are_compared_offline_as_its_readme_says(played):
     played.run("dvc", "checkout")
     page = (played.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert '"rev": "main"' in page
+    titles = re.findall(r"([\w ]+) \(mean, 95 % interval\)", page)
+    assert titles[0] == "Accuracy against depth"
+    assert len(set(titles)) > 1
     assert '"rev": "wider"' in page
     assert "<script src" not in page
     assert "L2" in played.run("dvc", "metrics", "diff", "main", "wider")

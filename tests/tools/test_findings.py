@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import SAMPLED_YAML
 
+from isoparam.figures.depth import depth_accuracy
 from isoparam.images.files import save_tensors
 from isoparam.results.statistics import estimate
 from pipeline import files, parameters
@@ -263,3 +265,13 @@ def test_the_table_of_learning_rates_shows_what_diverged(tmp_path, monkeypatch):
         "| L0 | **92.00** |  |  |  |",
         "| L2 |  | 98.00 | **98.50** | diverged |",
     ]
+
+
+def test_the_figure_has_the_words_of_the_verdicts(study):
+    study({"L0": 0.92, "L1": 0.97, "L2": 0.98})
+    table = pd.read_csv("plots/depth_accuracy.csv")
+    table.loc[len(table)] = table.loc[2].to_dict() | {"model": "S2", "on_budget": False}
+    legend = depth_accuracy(table, budget=9610).axes[0].get_legend()
+    labels = [text.get_text() for text in legend.get_texts()]
+    for verdict, label in zip((findings.BEST, findings.BELOW, findings.OFF), labels, strict=False):
+        assert label.startswith(verdict)

@@ -347,6 +347,27 @@ def test_learning_rates_have_a_panel_for_each_model(models):
     assert png(figure) == png(learning_rates(grid))
 
 
+def test_learning_rates_that_are_far_off_do_not_squeeze_the_others():
+    accuracies = {0.05: 0.983, 0.1: 0.985, 0.2: 0.986, 0.3: 0.96}
+    grid = pd.DataFrame(
+        {
+            "model": "L2",
+            "depth": 2,
+            "learning_rate": accuracies.keys(),
+            "accuracy": accuracies.values(),
+            "accuracy_sd": 0.0005,
+            "seeds": 3,
+            "chosen": [rate == 0.2 for rate in accuracies],
+        }
+    )
+    axes = learning_rates(grid).axes[0]
+    bottom, top = axes.get_ylim()
+    shown = [100 * accuracy for accuracy in (0.983, 0.985, 0.986)]
+    assert bottom < min(shown) - 0.05
+    assert top > max(shown) + 0.05
+    assert top - bottom < 2 * (max(shown) - min(shown))
+
+
 def test_learning_rates_of_nothing_are_refused():
     with pytest.raises(ValueError, match="a figure needs at least one row, got none"):
         learning_rates(pd.DataFrame())
