@@ -50,6 +50,13 @@ def test_it_computes_what_the_network_does(seed):
     assert found[1] == pytest.approx(expected.softmax(-1).numpy(), abs=1e-4)
 
 
+def test_pictures_that_are_not_flattened_are_refused():
+    export.main("L1", Path("L1.onnx"))
+    pixels = {"pixels": torch.zeros(5, 28, 28).numpy()}
+    with pytest.raises(Exception, match=r"(?i)shape|dimension"):
+        ReferenceEvaluator("L1.onnx").run(["logits"], pixels)
+
+
 def test_it_says_what_it_is(capsys):
     export.main("L1", Path("L1.onnx"))
     whole = onnx.load("L1.onnx")
