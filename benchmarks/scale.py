@@ -170,16 +170,20 @@ def forecast(table: pd.DataFrame) -> list[str]:
     one_of_many = task[small] + each * (MANY - small[0])
     studies = MANY // small[0]
     days, hours = task[small] * MANY / 86400, seconds[*small, HEAD] * studies / 3600
-    lines = f"""\
-Extrapolated to {MANY:,} models:
-
-- **One dvc.yaml.** The head takes {together / 86400:,.0f} days: its time grows with the power
-  {growth:.1f} of the number of stages, from {small[0]} to {large[0]}.
-- **One project, {small[1]} stages in a file.** Each task reads every dvc.yaml and every record at
-  the remote: {one_of_many:,.0f} seconds, {one_of_many * MANY / 86400:,.0f} days for all tasks.
-- **{studies:,} studies of {small[0]}, each with its own remote.** Tasks take {days:.1f} days beside
-  the training and heads {hours:.1f} hours, all of which can run in parallel."""
-    return lines.splitlines()
+    all_days = one_of_many * MANY / 86400
+    one = (
+        f"- **One dvc.yaml.** The head takes {together / 86400:,.0f} days: from {small[0]} to "
+        f"{large[0]} stages, its time grows as their number to the power of {growth:.1f}."
+    )
+    one_project = (
+        f"- **One project, {small[1]} stages in a file.** Each task reads every dvc.yaml and every "
+        f"record at the remote: {one_of_many:,.0f} seconds, {all_days:,.0f} days for all tasks."
+    )
+    many = (
+        f"- **{studies:,} studies of {small[0]}, each with its own remote.** Tasks take {days:.1f} "
+        f"days beside the training and heads {hours:.1f} hours, all of which can run in parallel."
+    )
+    return [f"Extrapolated to {MANY:,} models:", "", one, one_project, many]
 
 
 def main(

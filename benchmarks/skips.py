@@ -9,6 +9,7 @@ the first five seeds of the study at its best rate. All figures are of validatio
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import typer
@@ -66,16 +67,20 @@ def best_rate(trials: pd.DataFrame) -> float:
     return float(means.round(9).idxmax())  # coarser than a rounding error
 
 
-def main() -> None:
-    """Train all models of two hidden layers or more; write results/skips.csv."""
+def main(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="if none, all with two hidden layers or more")
+    ] = None,
+) -> None:
+    """Train models of params.yaml with skips; write results/skips.csv."""
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
+    deep = [name for name, model in params.models.items() if model.depth >= 2]
     tables = []
-    for name, model in params.models.items():
-        if model.depth >= 2:
-            trials = trained(params, name, params.tuning.hidden, params.tuning.seeds)
-            tables += [trials, trained(params, name, [best_rate(trials)], params.seeds[:SEEDS])]
-            files.write_csv(OUT, pd.concat(tables))
+    for name in models or deep:
+        trials = trained(params, name, params.tuning.hidden, params.tuning.seeds)
+        tables += [trials, trained(params, name, [best_rate(trials)], params.seeds[:SEEDS])]
+        files.write_csv(OUT, pd.concat(tables))
 
 
 if __name__ == "__main__":

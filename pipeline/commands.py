@@ -99,7 +99,7 @@ def die_with_parent() -> None:
         # In a container process 1 may be the parent itself, or the shell that it starts this by.
         command = Path("/proc/1/cmdline").read_bytes()
         if not any(name in command for name in (b"dvc", b"make", b"stages.", b"tools")):
-            sys.exit("error: what started this command is gone")
+            sys.exit("error: the parent process has ended")
 
 
 def available_cores() -> int:

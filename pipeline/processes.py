@@ -33,8 +33,7 @@ Workers = Annotated[
     typer.Option(
         min=1,
         envvar="ISOPARAM_WORKERS",
-        help="Processes side by side, as many as there are cores unless said otherwise; "
-        "results do not depend on it.",
+        help="Number of parallel processes, by default that of cores. Results do not depend on it.",
     ),
 ]
 

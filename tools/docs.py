@@ -136,12 +136,13 @@ def skips() -> str:
         ) | {"depth": rows["depth"].iloc[0], "seeds": len(rows)}
         rates[str(name)] = rows["learning_rate"].iloc[0]
         plain[str(name)] = files.read_json(findings.METRICS / f"depths/{name}.json")
-    rows = (
-        f"{name} | {rates[name]:g} | {findings.interval(m, 'val_accuracy', 'val')} | "
-        f"{findings.interval(plain[name], 'val_accuracy', 'val')}"
-        for name, m in found.items()
-    )
-    heads = "model | learning rate with skips: | with skips, %: | without, %:"
+    lines = {
+        "learning rate with skips": [f"{rate:g}" for rate in rates.values()],
+        "with skips": [findings.interval(m, "val_accuracy", "val") for m in found.values()],
+        "without": [findings.interval(m, "val_accuracy", "val") for m in plain.values()],
+    }
+    heads = " | ".join(["", *(f"{name}:" for name in found)])
+    rows = (" | ".join([name, *cells]) for name, cells in lines.items())
     return (
         f"{markdown(heads, rows)}\n\n"
         "Each additional hidden layer changes validation accuracy by "
@@ -247,12 +248,20 @@ def printed(name: str) -> Callable[[], str]:
     """What fills a block with what an example printed: a sentence on its data, and a table."""
 
     def table() -> str:
-        text = (RECORDS / f"{name}.csv").read_text(encoding="utf-8")
-        note, heads, *rows = text.splitlines()
-        first, *others = heads.replace("_", " ").split(",")
-        names = " | ".join([first, *(f"{head}:" for head in others)])
-        cells = (" | ".join(row.split(",")) for row in rows)
-        return f"{note.removeprefix('# ')}:\n\n{markdown(names, cells)}"
+        path = RECORDS / f"{name}.csv"
+        note = path.read_text(encoding="utf-8").partition("\n")[0]
+        rows = pd.read_csv(path, comment="#", dtype=str)
+        found = rows.columns[4:]
+        heads = [("ms_a_step", "ms a step:", rows.drop_duplicates("loss"))] + [
+            (column, f"{column.replace('_', ' ')}, {seconds} s:", of_time)
+            for column in found
+            for seconds, of_time in rows.groupby("processor_s", sort=False)
+        ]
+        cells = pd.concat(
+            of.assign(contestant=of["loss"], head=head, cell=of[column])
+            for column, head, of in heads
+        )
+        return f"{note.removeprefix('# ')}:\n\n{_by_head(cells, 'loss')}"
 
     return table
 

@@ -138,7 +138,7 @@ def assumptions() -> str:
         f"{percent(found['deviation'], 3)} percentage points on these test images and "
         f"{percent(comparisons['seed_deviation'], 3)} on infinitely many. Bartlett's test "
         f"{verdict} this (p {_p(found['p_equal'], '= ')}). In simulated studies with equal means "
-        "and the measured deviations, Tukey's test for these images raises a false alarm in "
+        "and the measured deviations, Tukey's test for new seeds alone raises a false alarm in "
         f"{percent(found['level'], 1)} % of them."
     )
 

@@ -94,7 +94,8 @@ def remove_temporary_files(folder: Path) -> None:
     for path in left:
         path.unlink()
     if left:
-        say(f"removed {left[0]}{f' and {len(left) - 1} more' if left[1:] else ''}, copies not done")
+        more = f" and {len(left) - 1} more" if left[1:] else ""
+        say(f"removed {left[0]}{more}, unfinished copies")
 
 
 def mend_lock(path: Path) -> None:

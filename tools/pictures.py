@@ -74,7 +74,7 @@ def read(path: Path, side: int) -> Reading:
     if made is not None:
         return Reading(made, picture, 1)
     if np.ptp(colours, (0, 1)).max() < ink.BLANK:
-        raise ValueError(f"{path} is blank: no ink is seen on it")
+        raise ValueError(f"{path} is blank: it shows no ink")
     digit = ink.find_digit(_enlarged(colours))
     if digit is None:
         raise ValueError(f"{path} has no strokes that could be a digit")

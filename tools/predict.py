@@ -33,7 +33,9 @@ def main(
     ],
     model: Annotated[str | None, typer.Option(help="A model of params.yaml, such as L3.")] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a picture.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, an object a picture.")
+    ] = False,
     show: Annotated[
         Path | None,
         typer.Option(metavar="OUT.png", help="Write each picture beside what the networks see."),
@@ -132,9 +134,9 @@ def _notes(digits: int, probability: float, agree: int, seeds: int) -> list[str]
     """What a reader should know before trusting an answer."""
     notes = []
     if digits == 0:
-        notes.append("this looks like no digit")
+        notes.append("this does not look like a digit")
     if digits > 1:
-        notes.append(f"{digits} digits are seen, and the greatest is read")
+        notes.append(f"{digits} digits are found, and the largest is read")
     if agree < seeds or probability < SURE:
         notes.append("unsure" if agree == seeds else "unsure: the seeds disagree")
     return notes

@@ -88,7 +88,7 @@ def main(*options: str) -> None:
 def find_fault(*, asked: bool) -> "str | None":
     """The reason to make .venv again, or None."""
     if VENV.exists() and not VENV.is_dir():
-        sys.exit(f"error: {VENV} is a file: move it elsewhere, for a folder of this name is made")
+        sys.exit(f"error: {VENV} is a file: move it: a folder of this name is needed")
     if not VENV.exists() or not any(VENV.iterdir()):
         return f"{VENV} is missing"
     version, made, here = ask(VERSION), ready(), str(VENV.resolve())
@@ -220,7 +220,7 @@ def require_repository() -> None:
             command, check=False, capture_output=True, env={**os.environ, "LC_ALL": "C"}
         )
     except FileNotFoundError:
-        sys.exit("error: git is not installed, which lists the files of the project")
+        sys.exit("error: git, which lists the files of the project, is not installed")
     reason = done.stderr.decode(errors="replace").strip()
     if "not a git repository" in reason:
         reason = (

@@ -163,7 +163,7 @@ def _read_picture(file: Path) -> np.ndarray:
             error: object = f"pixels of {picture.mode}"
     except Exception as fault:  # noqa: BLE001 (whatever Pillow trips over in a file)
         error = fault
-    raise ValueError(f"{file} is no picture of bytes: {error}")
+    raise ValueError(f"{file} is not an 8-bit picture: {error}")
 
 
 def _check(x: np.ndarray | None, labels: np.ndarray | None, end: str) -> None:

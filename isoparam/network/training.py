@@ -129,7 +129,7 @@ class Training:
         _check_data("validation", *validation, recipe.sizes)
         if not 1 <= recipe.batch_size <= len(x):
             raise ValueError(
-                f"batch_size must be in [1, {len(x)}], the images there are, "
+                f"batch_size must be in [1, {len(x)}], the number of images, "
                 f"got {recipe.batch_size}"
             )
         self._recipe = recipe

@@ -160,7 +160,7 @@ def train_instances(
     count = len(views)
     if recipe.batch_size > count:
         raise ValueError(
-            f"instance.batch_size must be at most {count}, the images there are, "
+            f"instance.batch_size must be at most {count}, the number of images, "
             f"got {recipe.batch_size}"
         )
     order, weights, draws, noise = (

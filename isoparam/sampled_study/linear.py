@@ -131,7 +131,7 @@ def train_linear(
     """
     if recipe.batch_size > len(x):
         raise ValueError(
-            f"sampled.batch_size must be at most {len(x)}, the images there are, "
+            f"sampled.batch_size must be at most {len(x)}, the number of images, "
             f"got {recipe.batch_size}"
         )
     order, draws = stream_of(seed, Stream.ORDER), stream_of(seed, Stream.SAMPLES)

@@ -136,7 +136,7 @@ def test_bad_targets_are_an_error(target, message):
 
 
 def test_a_batch_larger_than_the_set_is_an_error():
-    with pytest.raises(ValueError, match="batch_size must be at most 400, the images there are"):
+    with pytest.raises(ValueError, match="batch_size must be at most 400, the number of images"):
         train("full", batch_size=401)
 
 

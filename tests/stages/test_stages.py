@@ -702,7 +702,7 @@ def test_train_on_damaged_files(part, data, message, refuses):
         ),
         (
             ("batch_size: 8", "batch_size: 25"),
-            "batch_size must be in [1, 24], the images there are, got 25",
+            "batch_size must be in [1, 24], the number of images, got 25",
         ),
         pytest.param(
             ("device: cpu", "device: cuda"),

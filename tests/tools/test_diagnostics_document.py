@@ -50,6 +50,14 @@ def test_the_deepest_start_slower_and_all_fit_the_training_images(hidden):
         assert curve["validation_loss"].iloc[-1] > 2 * curve["train_loss"].iloc[-1]
 
 
+def test_the_training_loss_is_least_beyond_one_layer_and_the_gap_grows_from_two(hidden):
+    """As docs/homework.md has it."""
+    last = pd.DataFrame([pd.read_csv(CURVES / f"{name}.csv").iloc[-1] for name in hidden])
+    assert (last["train_loss"].iloc[1:] < last["train_loss"].iloc[0]).all()
+    gap = last["validation_loss"] - last["train_loss"]
+    assert gap.iloc[1:].is_monotonic_increasing
+
+
 def test_calibration_turns_from_too_unsure_to_too_sure(summary, hidden):
     assert set(table("calibration")["bins"]) == {BINS} == {15}
     assert excess(summary.index[0]) < 0

@@ -170,7 +170,7 @@ def test_a_loose_bar_belongs_to_the_digit(tmp_path):
 
 @pytest.mark.parametrize("levels", [0, 130, 255])
 def test_a_blank_picture_is_refused(levels, tmp_path):
-    with pytest.raises(ValueError, match=r"picture\.png is blank: no ink is seen on it"):
+    with pytest.raises(ValueError, match=r"picture\.png is blank: it shows no ink"):
         read(Image.new("L", (200, 100), levels), tmp_path)
 
 

@@ -105,7 +105,7 @@ def test_the_lines_say_what_the_networks_predict(capsys):
     [
         (None, r"^picture\.png is missing$"),
         (b"GIF of no use", r"^picture\.png is no picture in PNG, JPEG, GIF, BMP, TIFF or WEBP"),
-        (np.full((30, 30), 200, np.uint8), r"^picture\.png is blank: no ink is seen on it"),
+        (np.full((30, 30), 200, np.uint8), r"^picture\.png is blank: it shows no ink"),
     ],
 )
 def test_a_picture_of_no_use_is_reported(content, message):
@@ -155,11 +155,11 @@ def test_the_pictures_that_can_be_read_have_answers(capsys):
     ("digits", "probability", "agree", "notes"),
     [
         (1, 0.99, 10, []),
-        (0, 0.99, 10, ["this looks like no digit"]),
-        (2, 0.99, 10, ["2 digits are seen, and the greatest is read"]),
+        (0, 0.99, 10, ["this does not look like a digit"]),
+        (2, 0.99, 10, ["2 digits are found, and the largest is read"]),
         (1, 0.99, 9, ["unsure: the seeds disagree"]),
         (1, 0.79, 10, ["unsure"]),
-        (0, 0.5, 5, ["this looks like no digit", "unsure: the seeds disagree"]),
+        (0, 0.5, 5, ["this does not look like a digit", "unsure: the seeds disagree"]),
     ],
 )
 def test_what_speaks_against_an_answer_follows_it(

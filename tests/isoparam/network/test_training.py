@@ -436,7 +436,7 @@ X, Y = images(8)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 9}, "batch_size must be in [1, 8], the images there are, got 9"),
+        ({"batch_size": 9}, "batch_size must be in [1, 8], the number of images, got 9"),
         ({"x": X[:, :4]}, "training images must be of shape (N, 5) with N labels, got (8, 4)"),
         ({"x": X[0]}, "training images must be of shape (N, 5) with N labels, got (5,)"),
         (

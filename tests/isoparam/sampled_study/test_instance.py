@@ -165,7 +165,7 @@ def test_evaluations_are_spread_evenly_up_to_the_end():
 
 
 def test_a_batch_larger_than_the_set_is_an_error():
-    with pytest.raises(ValueError, match="batch_size must be at most 200, the images there are"):
+    with pytest.raises(ValueError, match="batch_size must be at most 200, the number of images"):
         train(batch_size=500)
 
 
