@@ -5,7 +5,6 @@ torch is imported by the processes that work, not by the one that waits for them
 
 import multiprocessing
 import os
-import re
 import signal
 import traceback
 from collections import deque
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from pipeline import commands
+from pipeline import commands, lack_of_memory
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -187,9 +186,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-_NO_MEMORY = re.compile("memory|failed to map segment|only be initialized once per process")
-
-
 def _call(work: Callable[[Any, Report], Any], job: Any, report: Report) -> tuple[str, Any]:
     """The result for the parent, or an error whose class it knows without importing torch."""
     try:
@@ -199,13 +195,6 @@ def _call(work: Callable[[Any, Report], Any], job: Any, report: Report) -> tuple
     except ValueError as error:
         return "error", ValueError(str(error))
     except Exception as error:  # noqa: BLE001 (the parent raises it)
-        # torch has no special class for this error on a CPU. A library that finds no memory while
-        # it is loaded raises ImportError, then and at the next import.
-        if isinstance(error, MemoryError) or (
-            isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error))
-        ):
-            reason = " ".join(str(error).split())
-            return "error", ValueError(
-                f"there is not enough memory ({reason}): lower the width, batch_size or the workers"
-            )
+        if sentence := lack_of_memory(error):
+            return "error", ValueError(sentence)
         return "error", RuntimeError(traceback.format_exc())

@@ -4,6 +4,7 @@ It opens without a server or a network. Where the models lie, it lets a visitor 
 """
 
 import json
+import os
 import subprocess
 from base64 import b64encode
 from io import BytesIO
@@ -196,11 +197,19 @@ def commit() -> str:
     """The commit of this folder, and whether there are changes to it."""
     try:
         shown, changed = (
-            subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
+            subprocess.run(
+                ["git", *arguments],
+                check=False,
+                capture_output=True,
+                text=True,
+                env=os.environ | {"LC_ALL": "C"},
+            )
             for arguments in (("log", "-1", "--format=%H, %cs"), ("status", "--porcelain"))
         )
     except FileNotFoundError:
         return "not in git, which is not installed"
+    if "dubious ownership" in shown.stderr:
+        return "in git of another user, which is not read"
     if shown.returncode or changed.returncode:
         return "not in git"
     return shown.stdout.strip() + (", with changes that are not committed" * bool(changed.stdout))

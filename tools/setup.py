@@ -88,7 +88,7 @@ def main(*options: str) -> None:
 def find_fault(*, asked: bool) -> "str | None":
     """The reason to make .venv again, or None."""
     if VENV.exists() and not VENV.is_dir():
-        sys.exit(f"error: {VENV} is a file: move it: a folder of this name is needed")
+        sys.exit(f"error: {VENV} is a file, and a folder of this name is needed: move it")
     if not VENV.exists() or not any(VENV.iterdir()):
         return f"{VENV} is missing"
     version, made, here = ask(VERSION), ready(), str(VENV.resolve())
@@ -226,6 +226,11 @@ def require_repository() -> None:
         reason = (
             "this folder is not a git repository, and git lists the files of the project: run "
             "`git init` here"
+        )
+    if "dubious ownership" in reason:
+        reason = (
+            "this folder is another user's, and git does not trust it: run "
+            f"`git config --global --add safe.directory {Path.cwd()}`, or clone it anew"
         )
     if done.returncode:
         sys.exit(f"error: {reason}")

@@ -145,10 +145,12 @@ class SampledLinearCrossEntropyLoss(nn.Module):
         check_positives(positives, target)
         if self.training:
             return self._sampled(input, target, samples, positives, generator)
+        valid = target != self.ignore_index
         if self._validates():
-            valid = target != self.ignore_index
             check_classes("target", target, self.linear.num_embeddings, valid)
-        logits, target = self._logits(input), target.long()
+        # What is ignored counts for nothing, even if it is not finite.
+        logits = self._logits(input.masked_fill(~valid[..., None], 0.0))
+        target = target.long()
         if positives is not None:
             logits = logits.masked_fill(self._others(target, positives), -math.inf)
         loss = F.cross_entropy(

@@ -14,16 +14,17 @@
 #include <unistd.h>
 
 static char root[PATH_MAX], command[3 * PATH_MAX];
-static long every, done;
+static long every, first, done;
 static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
 
-/* Begin to count; after 0 operations none is kept, otherwise each n-th. The shell command that
-   keeps a copy gets the number of the operation as its argument. */
-void crash_watch(const char *folder, const char *keep, long n) {
+/* Begin to count; after 0 operations none is kept, otherwise each n-th from operation `from` on,
+   counted from 0. The shell command that keeps a copy gets the operation's number as an argument. */
+void crash_watch(const char *folder, const char *keep, long n, long from) {
     strncpy(root, folder, sizeof root - 1);
     strncpy(command, keep, sizeof command - 1);
     done = 0;
     every = n;
+    first = from;
 }
 
 long crash_count(void) { return done; }
@@ -52,7 +53,7 @@ static int at_below(int fd, const char *path) {
 static void keep(void) {
     char line[4 * PATH_MAX];
     pthread_mutex_lock(&one);
-    if (done++ % every == 0) {
+    if (done++ % every == first) {
         snprintf(line, sizeof line, "%s %ld", command, done);
         if (system(line)) abort();
     }

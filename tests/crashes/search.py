@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
+from zlib import crc32
 
 import typer
 from ruamel.yaml import YAML
@@ -120,7 +121,8 @@ def run(folder: Path, work: Callable[[], None], kept: Path | None = None, every:
     Args:
         folder: where to.
         work: what to run.
-        kept: where to keep copies of the folder at each n-th operation; None to keep none.
+        kept: where to keep copies of the folder at each n-th operation, from one on that the name
+            of this folder decides; None to keep none.
         every: that n.
 
     Returns:
@@ -131,6 +133,7 @@ def run(folder: Path, work: Callable[[], None], kept: Path | None = None, every:
     """
     log = folder.parent / "log"
     library = ctypes.CDLL(None)
+    first = ctypes.c_long(crc32(kept.name.encode()) % every if kept else 0)
     reader, writer = os.pipe()
     process = os.fork()
     if not process:
@@ -141,9 +144,10 @@ def run(folder: Path, work: Callable[[], None], kept: Path | None = None, every:
             os.chdir(folder)
             if kept:
                 keep = f"sh {KEEP} {folder} {kept}"
-                library.crash_watch(str(folder).encode(), keep.encode(), ctypes.c_long(every))
+                watched = str(folder).encode(), keep.encode()
+                library.crash_watch(*watched, ctypes.c_long(every), first)
             work()
-            library.crash_watch(b"", b"", ctypes.c_long(0))
+            library.crash_watch(b"", b"", ctypes.c_long(0), first)
             sys.stdout.flush()
             with os.fdopen(writer, "w") as pipe:
                 pipe.write(" ".join(sys.modules))
@@ -211,9 +215,11 @@ def search(
     """
     mended: Counter[str] = Counter()
     restore(folder, before)
-    with TemporaryDirectory() as kept:
-        run(folder, work, Path(kept), every)
-        copies = sorted(Path(kept).iterdir(), key=lambda path: int(path.name))
+    with TemporaryDirectory() as parent:
+        kept = Path(parent, name.replace(" ", "-"))
+        kept.mkdir()
+        run(folder, work, kept, every)
+        copies = sorted(kept.iterdir(), key=lambda path: int(path.name))
         for number, copy in enumerate(copies, start=1):
             if number % 50 == 0:
                 print(f"  {name}: {number} of {len(copies)}", flush=True)

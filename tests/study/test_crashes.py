@@ -18,7 +18,7 @@ def project():
 
 
 def test_what_is_killed_at_any_operation_on_a_file_is_mended_by_make_alone(project):
-    told = project.run("python", "-m", "tests.crashes.search", "--every", "60")
+    told = project.run("python", "-m", "tests.crashes.search", "--every", "20")
     ends = re.search(
         r"^(\d+) ends in \d+ s: all results are whole and the same$", told, re.MULTILINE
     )

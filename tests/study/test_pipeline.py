@@ -193,6 +193,8 @@ def test_packages_run_nothing_of_their_own(path):
         assert set(kinds) == {ast.Expr, ast.ImportFrom, ast.Assign}
     elif path.parent in {Path("pipeline"), Path("tools")}:  # a module of theirs is no command
         assert ast.unparse(body[-1]) == f"refuse_to_run('{path.parent}')"
+    elif path.parent == Path("stages"):  # what a stage imports may find too little memory
+        assert ast.unparse(body[1:]) == "import pipeline"
     else:
         assert kinds == [ast.Expr]
 
@@ -315,7 +317,7 @@ def test_the_readme_says_how_long_the_recorded_run_took():
     assert set(run["dataset"]) == {"mnist"}
     minutes = run[run["stage"] != "(again)"]["seconds"].sum() / 60
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"(\d+) minutes on two\s+cores\s+of\s+2024", text) == [f"{minutes:.0f}"]
+    assert re.findall(r"(\d+) minutes on two\s+Zen 5 cores", text) == [f"{minutes:.0f}"]
 
 
 def recorded_as(shown, expected):

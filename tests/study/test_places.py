@@ -1,6 +1,7 @@
 """Places unlike others: converted line ends, a long name for temporary files, few open files."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from pipeline import commands
-from tools import report
+from tools import report, setup
 
 # Three processes; a job is a text to report, and gives its length.
 RUN = """
@@ -120,3 +121,27 @@ def test_the_page_is_made_without_git(tmp_path, monkeypatch):
     assert report.commit() == "not in git"
     monkeypatch.setenv("PATH", "")
     assert report.commit() == "not in git, which is not installed"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+@pytest.mark.parametrize("command", ["stages.evaluate L1", "tools export L1 L1.onnx"])
+@pytest.mark.parametrize("kilobytes", [300_000, 1_200_000])
+def test_too_little_memory_is_one_sentence(command, kilobytes):
+    line = f"ulimit -v {kilobytes}; exec {sys.executable} -m {command}"
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: there is not enough memory \(.*\): lower .*\n", done.stderr)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root gives it away")
+def test_a_clone_of_another_user_says_what_to_do(tmp_path, monkeypatch):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "init", "--quiet", str(clone)], check=True)
+    for path in (clone, clone / ".git"):
+        os.chown(path, 12345, 12345)
+    monkeypatch.chdir(clone)
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):  # which may trust all folders
+        monkeypatch.setenv(name, os.devnull)
+    with pytest.raises(SystemExit, match=r"^error: this folder is another user's, .*safe\.dir.*$"):
+        setup.require_repository()
+    assert report.commit() == "in git of another user, which is not read"

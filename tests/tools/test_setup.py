@@ -156,7 +156,9 @@ def test_what_cannot_be_mended_is_said_and_stays():
     Path(".venv").write_text("of another program")
     done = make(".venv/ready")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: .venv is a file: move it elsewhere")
+    assert done.stderr.startswith(
+        "error: .venv is a file, and a folder of this name is needed: move it"
+    )
     assert Path(".venv").read_text() == "of another program"
 
 

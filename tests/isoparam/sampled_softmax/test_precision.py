@@ -234,6 +234,16 @@ def test_nothing_to_learn_from_has_zero_gradients(dtype, per_example, reduction,
         assert not dense(tensor.grad).any()
 
 
+def test_an_ignored_row_that_is_not_finite_counts_for_nothing_in_evaluation():
+    model = SampledLinearCrossEntropyLoss(5, 7, num_samples=4).eval()
+    x = torch.randn(4, 5, generator=seeded())
+    x[1], x[3] = math.nan, math.inf
+    loss = model(x, torch.tensor([2, -100, 3, -100]))
+    assert loss.item() == model(x[[0, 2]], torch.tensor([2, 3])).item()
+    with pytest.raises(ValueError, match="finite"):
+        model(x, torch.tensor([2, 1, 3, -100]))
+
+
 @pytest.mark.parametrize("per_example", [False, True])
 def test_an_ignored_row_that_is_not_finite_counts_for_nothing(per_example):
     x = torch.randn(4, 5, generator=seeded())

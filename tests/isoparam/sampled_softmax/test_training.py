@@ -2,6 +2,7 @@
 
 import math
 import operator
+import shutil
 import socket
 import subprocess
 import sys
@@ -173,6 +174,25 @@ def test_compiled_training_is_the_same(dynamo, sampler):
         for actual, expected in zip(*found, strict=True):
             torch.testing.assert_close(actual, expected)
     assert dynamo.utils.counters["stats"]["unique_graphs"] >= 2  # what is above and below the loss
+
+
+@looks
+@pytest.mark.usefixtures("dynamo")
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="the default compiler needs one of C++")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own, and of its tools
+def test_training_by_the_default_compiler_is_the_same():
+    torch.manual_seed(0)
+    model = Model(sampler=UniformSampler(30))
+    x, target = torch.randn(5, 4), torch.arange(5)
+    losses = []
+    for each in (model, torch.compile(model)):
+        model.zero_grad()
+        loss = each(x, target, seeded())
+        loss.backward()
+        losses.append([loss.detach(), model.loss.linear.weight.grad.to_dense()])
+    for actual, expected in zip(*losses, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 @looks
