@@ -1,5 +1,7 @@
 """Tables of the documents that are computed, not copied, from recorded tables."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,3 +52,25 @@ def test_the_page_of_results_is_right_about_the_slopes():
     text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     assert "a standard error of 0.006 to 0.007 percentage points" in text
     assert "over 1 to 6 layers, the slopes at 0.05 and 0.1 are positive" in text
+
+
+def test_without_skips_there_is_a_trend_and_with_skips_none(monkeypatch):
+    """As docs/results.md has it below the table."""
+    monkeypatch.chdir(ROOT)
+    found = re.findall(r"([+-][\d.]+) ± ([\d.]+)", docs.skips().splitlines()[-1])
+    (with_skips, half), (without, other) = (map(float, each) for each in found)
+    assert abs(with_skips) < half
+    assert without < -other
+
+
+def test_a_slope_is_that_of_the_least_squares_with_students_interval():
+    models = {
+        f"L{depth}": {"depth": depth, "val_accuracy": accuracy, "val_sd": 0.002, "seeds": 5}
+        for depth, accuracy in ((2, 0.98), (3, 0.97), (5, 0.985))
+    }
+    slope, half = docs._slope_with_interval(models).split(" ± ")
+    assert float(slope) == pytest.approx(
+        100 * np.polyfit([2, 3, 5], [0.98, 0.97, 0.985], 1)[0], abs=5e-4
+    )
+    error = 0.002 / 5**0.5 / (14 / 3) ** 0.5  # the depths' sum of squares about their mean
+    assert float(half) == pytest.approx(100 * 2.1788 * error, abs=5e-4)  # 12 degrees of freedom
