@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from isoparam.budget import width_for_budget
 from isoparam.images.own import describe, read_own, split_own
 from pipeline import parameters
 from pipeline.schema import Data, validate
@@ -28,12 +29,10 @@ def main(
         checked = validate(dict(data) | {"dataset": "digits"}, Data)
         parts = split_own(own, checked.validation, checked.test, seed=checked.seed)
         found = describe(own, parts)
-        data |= {
-            "dataset": "own",
-            "path": path.as_posix(),
-            "own": dict(found._asdict()),
-            "names": own.names,
-        }
+        data |= {"dataset": "own", "path": path.as_posix(), "names": own.names}
+        # A mapping that is there holds the comment below it.
+        data["own"] = data.get("own") or {}
+        data["own"].update(found._asdict())
         runs = document["sampled"]["runs"]
         for name in [name for name, run in runs.items() if run.get("samples", 0) >= found.classes]:
             del runs[name]
@@ -45,8 +44,13 @@ def main(
         ]
         for name in smaller:
             document[name]["batch_size"] = count
+        for model in document["models"].values():
+            if model["depth"]:
+                model["width"] = width_for_budget(
+                    document["budget"], model["depth"], found.features, found.classes
+                )
     counts = ", ".join(f"{len(part.labels):,} for {name}" for name, part in parts.items())
     print(f"{found.features:,} features, {found.classes} classes, examples: {counts}")
     if smaller:
         print(f"batch_size is now {count} in {', '.join(smaller)}")
-    widths.main(write=True, budget=None, arguments=False)
+    widths.main(write=False, budget=None, arguments=False)

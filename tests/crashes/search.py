@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 from zlib import crc32
 
+import numpy as np
 import typer
 from ruamel.yaml import YAML
 
@@ -70,7 +71,10 @@ WORKS = [
     "tools.export",
     "tools.widths",
     "tools.plot_budgets",
+    "tools.own",
 ]
+# Data of a user, for the last work: it changes params.yaml.
+OWN = Path("mine.npz")
 # Of dvc.yaml: a stage without outputs, one with a folder, one with files, one that git keeps.
 STAGES = ("check", "download", "split", "plot_sampled")
 
@@ -86,6 +90,8 @@ def call(name: str) -> None:
     main = import_module(module).main
     if module == "tools.export":
         main("L1", Path("L1.onnx"), None)
+    elif module == "tools.own":
+        main(OWN)
     elif module == "tools.widths":
         main(write=True, budget=None, arguments=False)
     else:
@@ -251,6 +257,7 @@ def study(parent: Path) -> Path:
         demo.make(folder, dict(CHANGES), demo.LEARNING_RATE)
     for name in ("docs", "tests", "benchmarks/results", "cluster", "examples", "record"):
         shutil.rmtree(folder / name)
+    np.savez(folder / OWN, x=np.arange(60.0).reshape(30, 2), y=np.arange(30) % 3)
     return folder
 
 

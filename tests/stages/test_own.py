@@ -1,5 +1,6 @@
 """Own data: how they are read and split, and the study on them from end to end."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -304,6 +305,17 @@ def test_folders_that_are_wrong_are_refused_in_one_sentence() -> None:
     for name in NAMES:
         shutil.rmtree(mine / name)
     refused("test has a class extra, and train has none")
+
+
+def test_the_same_data_again_change_nothing_and_keep_all_comments() -> None:
+    shutil.copy(ROOT / "params.yaml", parameters.PARAMETERS)
+    np.savez("mine.npz", **features(60))
+    before = parameters.PARAMETERS.read_text(encoding="utf-8")
+    own.main(Path("mine.npz"))
+    once = parameters.PARAMETERS.read_text(encoding="utf-8")
+    own.main(Path("mine.npz"))
+    assert parameters.PARAMETERS.read_text(encoding="utf-8") == once
+    assert re.findall("#.*", once) == re.findall("#.*", before)
 
 
 def test_batches_are_no_larger_than_the_examples_to_train_with(
