@@ -81,12 +81,11 @@ def report(table: pd.DataFrame, conditions: str) -> str:
 
 
 def main(
-    studies: Annotated[list[str] | None, typer.Option("--study", help="of those there are")] = None,
     out: Annotated[Path, typer.Option(help="the CSV file to write, and .md beside it")] = RESULT,
 ) -> None:
     """Run the studies; write their times and their memory."""
     before = timing.load()
-    rows = [{"study": name} | measure(CASES[name]) for name in studies or CASES]
+    rows = [{"study": name} | measure(CASES[name]) for name in CASES]
     conditions = (
         f"Digits, 2 seeds and 2 epochs unless said otherwise, {commands.available_cores()} cores; "
         f"{timing.processor_name()}; load average {before:.1f} before; "

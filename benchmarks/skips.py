@@ -7,6 +7,7 @@ Each model is tried at the learning rates and with the seeds of the tuning, and 
 the first five seeds of the study at its best rate. All figures are of validation images.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,54 +18,20 @@ import typer
 from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
-from isoparam.network.recipe import jobs_of
-from pipeline import files, parameters, trainings
+from isoparam.network.recipe import Recipe
+from pipeline import files, parameters
 from pipeline.schema import Parameters
+from stages.choose import best_rate, mean_accuracies
+from stages.tune import trials
 
-SPLIT = Path("data/split")
 OUT = Path(__file__).parent / "results/skips.csv"
 
 SEEDS = 5
 
 
-def trained(params: Parameters, name: str, rates: list[float], seeds: list[int]) -> pd.DataFrame:
-    """The last epoch of each training of a model with skips; of one that diverges, no figures."""
-    model = params.models[name]
-    inputs, classes = sizes_of(params.data.dataset, params.data.own)
-    sizes = layer_sizes(model.depth, model.width or 0, inputs, classes)
-    jobs = [
-        job
-        for rate in rates
-        for job in jobs_of(
-            SPLIT,
-            replace(params.train.recipe(sizes, rate), skips=True),
-            seeds,
-            params.train.device,
-            None,
-        )
-    ]
-    rows = []
-    for job, history in zip(jobs, trainings.run(f"{name} with skips", jobs, None), strict=True):
-        last = {row.seed: row for row in history if row.epoch == job.recipe.epochs}
-        rows += [
-            {
-                "model": name,
-                "depth": model.depth,
-                "learning_rate": job.recipe.learning_rate,
-                "seed": seed,
-                "validation_loss": last[seed].validation_loss if seed in last else None,
-                "validation_accuracy": last[seed].validation_accuracy if seed in last else None,
-            }
-            for seed in job.seeds
-        ]
-    return pd.DataFrame(rows)
-
-
-def best_rate(trials: pd.DataFrame) -> float:
-    """The rate of the highest mean validation accuracy, without those at which a seed diverges."""
-    rates = trials.groupby("learning_rate")["validation_accuracy"]
-    means = rates.mean().mask(rates.apply(lambda values: values.isna().any()))
-    return float(means.round(9).idxmax())  # coarser than a rounding error
+def of_rate(params: Parameters, sizes: Sequence[int], rate: float) -> Recipe:
+    """The recipe of the study with skips, at a learning rate."""
+    return replace(params.train.recipe(sizes, rate), skips=True)
 
 
 def main(
@@ -78,8 +45,18 @@ def main(
     deep = [name for name, model in params.models.items() if model.depth >= 2]
     tables = []
     for name in models or deep:
-        trials = trained(params, name, params.tuning.hidden, params.tuning.seeds)
-        tables += [trials, trained(params, name, [best_rate(trials)], params.seeds[:SEEDS])]
+        model = params.models[name]
+        inputs, classes = sizes_of(params.data.dataset, params.data.own)
+        sizes = layer_sizes(model.depth, model.width or 0, inputs, classes)
+        arguments = params.train.device, None
+        recipes = [of_rate(params, sizes, rate) for rate in params.tuning.hidden]
+        tried = trials(name, recipes, params.tuning.seeds, *arguments)
+        best = of_rate(params, sizes, best_rate(mean_accuracies(tried)))
+        final = trials(name, [best], params.seeds[:SEEDS], *arguments)
+        both = pd.concat([tried, final])
+        both.insert(0, "model", name)
+        both.insert(1, "depth", model.depth)
+        tables.append(both)
         files.write_csv(OUT, pd.concat(tables))
 
 

@@ -24,13 +24,11 @@ def main() -> None:
     params = parameters.read_params()
     tables = []
     for name, model in params.models.items():
-        grid = files.read_csv(GRID / f"{name}.csv", COLUMNS).groupby("learning_rate")
-        diverged = grid["validation_accuracy"].apply(lambda values: values.isna().any())
-        accuracy = grid["validation_accuracy"].mean().mask(diverged)
+        trials = files.read_csv(GRID / f"{name}.csv", COLUMNS)
+        grid, accuracy = trials.groupby("learning_rate"), mean_accuracies(trials)
         if accuracy.isna().all():
             raise ValueError(f"{name} diverges at each learning rate: add lower ones to tuning")
-        # The means of equally many right answers may differ in their last bit.
-        best = accuracy.round(DIGITS).idxmax()
+        best = best_rate(accuracy)
         if len(accuracy) > 1 and best in (accuracy.index[0], accuracy.index[-1]):
             print(f"the best learning rate of {name}, {best}, is at the edge of what was tried")
         tables.append(
@@ -40,7 +38,10 @@ def main() -> None:
                     "depth": model.depth,
                     "learning_rate": accuracy.index,
                     "accuracy": accuracy.to_numpy(),
-                    "accuracy_sd": grid["validation_accuracy"].std().mask(diverged).to_numpy(),
+                    "accuracy_sd": grid["validation_accuracy"]
+                    .std()
+                    .mask(accuracy.isna())
+                    .to_numpy(),
                     "seeds": grid["seed"].count().to_numpy(),
                     "chosen": accuracy.index == best,
                 }
@@ -52,6 +53,18 @@ def main() -> None:
     chosen = table[table["chosen"]]
     with parameters.edited_params(parameters.LEARNING_RATES) as rates:
         rates.update(zip(chosen["model"], chosen["learning_rate"].tolist(), strict=True))
+
+
+def mean_accuracies(trials: pd.DataFrame) -> pd.Series:
+    """Mean validation accuracy over seeds of each learning rate; none where a seed diverges."""
+    grid = trials.groupby("learning_rate")["validation_accuracy"]
+    return grid.mean().mask(grid.apply(lambda values: values.isna().any()))
+
+
+def best_rate(accuracy: pd.Series) -> float:
+    """The rate of the highest mean, the lower of two equals."""
+    # The means of equally many right answers may differ in their last bit.
+    return float(accuracy.round(DIGITS).idxmax())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pandas as pd
 from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
-from isoparam.network.recipe import jobs_of
+from isoparam.network.recipe import Recipe, jobs_of
 from pipeline import commands, files, parameters, processes, trainings
 
 SPLIT = Path("data/split")
@@ -29,22 +29,23 @@ def main(
     sizes = layer_sizes(
         model.depth, model.width or 0, *sizes_of(params.data.dataset, params.data.own)
     )
-    jobs = [
-        job
-        for rate in (params.tuning.hidden if model.depth else params.tuning.linear)
-        for job in jobs_of(
-            SPLIT,
-            params.train.recipe(sizes, rate),
-            params.tuning.seeds,
-            params.train.device,
-            None,
-        )
-    ]
+    rates = params.tuning.hidden if model.depth else params.tuning.linear
+    recipes = [params.train.recipe(sizes, rate) for rate in rates]
+    table = trials(name, recipes, params.tuning.seeds, params.train.device, workers)
+    files.write_csv(OUT / f"{name}.csv", table)
+    trainings.forget(name)
+
+
+def trials(
+    name: str, recipes: list[Recipe], seeds: list[int], device: str, workers: int | None
+) -> pd.DataFrame:
+    """The last epoch of each training of a model; of one that diverges, no figures."""
+    jobs = [job for recipe in recipes for job in jobs_of(SPLIT, recipe, seeds, device, None)]
     histories = trainings.run(name, jobs, workers)
-    trials = []
-    for job, rows in zip(jobs, histories, strict=True):
-        last = {row.seed: row for row in rows if row.epoch == job.recipe.epochs}
-        trials += [
+    rows = []
+    for job, history in zip(jobs, histories, strict=True):
+        last = {row.seed: row for row in history if row.epoch == job.recipe.epochs}
+        rows += [
             {
                 "learning_rate": job.recipe.learning_rate,
                 "seed": seed,
@@ -53,8 +54,7 @@ def main(
             }
             for seed in job.seeds
         ]
-    files.write_csv(OUT / f"{name}.csv", pd.DataFrame(trials))
-    trainings.forget(name)
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from isoparam.budget import width_for_budget
 from isoparam.images.own import describe, read_own, split_own
 from pipeline import parameters
 from pipeline.schema import Data, validate
@@ -44,11 +43,7 @@ def main(
         ]
         for name in smaller:
             document[name]["batch_size"] = count
-        for model in document["models"].values():
-            if model["depth"]:
-                model["width"] = width_for_budget(
-                    document["budget"], model["depth"], found.features, found.classes
-                )
+        widths.fit(document, found.features, found.classes)
     counts = ", ".join(f"{len(part.labels):,} for {name}" for name, part in parts.items())
     print(f"{found.features:,} features, {found.classes} classes, examples: {counts}")
     if smaller:

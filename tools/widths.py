@@ -1,6 +1,6 @@
 """The width of each depth that meets a budget, printed or written to params.yaml."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -51,5 +51,11 @@ def main(
     if write:
         with parameters.edited_params() as document:
             document["budget"] = budget
-            for name, width in widths.items():
-                document["models"][name]["width"] = width
+            fit(document, *sizes)
+
+
+def fit(document: Any, inputs: int, classes: int) -> None:
+    """Set the widths in the content of params.yaml to its budget."""
+    for model in document["models"].values():
+        if model["depth"]:
+            model["width"] = width_for_budget(document["budget"], model["depth"], inputs, classes)

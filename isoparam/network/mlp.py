@@ -132,8 +132,10 @@ def deltas(
         below = product(delta, layers[index][0].mT)  # (R, B, fan-in)
         around = skips and has_skip(layers, index)
         yield delta
+        if around:
+            below += above
         if skips:
-            above = below.add_(above).clone() if around else below.clone()
+            above = below.clone()  # before it is changed in place
         delta = zero_where_inactive(below, outputs[index - 1])
     yield delta
 
