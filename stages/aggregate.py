@@ -15,7 +15,7 @@ PREDICTIONS = Path("models/predictions")
 TABLE = Path("plots/depth_accuracy.csv")
 
 # Each column of the table takes this metric.
-COLUMNS = {name: name for name in "depth width parameters deviation on_budget seeds".split()} | {
+COLUMNS = {name: name for name in "depth width parameters off_budget on_budget seeds".split()} | {
     "accuracy": "test_accuracy",
     "accuracy_sd": "test_sd",
     "accuracy_lo": "test_lo",

@@ -48,7 +48,7 @@ def main(name: commands.ModelName) -> None:
         "depth": model.depth,
         "width": model.width or 0,
         "parameters": count,
-        "deviation": count - params.budget,
+        "off_budget": count - params.budget,
         "on_budget": model.depth > 0
         and model.width == width_for_budget(params.budget, model.depth, inputs, classes),
         "seeds": len(params.seeds),

@@ -159,6 +159,17 @@ def run_benchmark() -> Callable[..., str]:
 
 @pytest.fixture
 @slow
+def python() -> Callable[..., str]:
+    """Runs a new Python, which imports torch anew, with some arguments; what it prints."""
+
+    def run(*arguments: str, folder: Path = ROOT, **environment: str) -> str:
+        return Project(folder).run("python", *arguments, **environment)
+
+    return run
+
+
+@pytest.fixture
+@slow
 def new_study(tmp_path: Path) -> Callable[..., Project]:
     """Makes a study of a test's own, of which it runs stages."""
     return partial(make_project, tmp_path / "study")

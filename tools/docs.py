@@ -36,6 +36,8 @@ RECORDS = Path("benchmarks/results")
 TRAINING = RECORDS / "training/amd-epyc-family-25-model-17"
 RECORDED = ("scale", "emulated", "strict_cost")
 RATES = Path("tuning/learning_rates.csv")
+# What benchmarks.recipes changes, one at a time.
+CHANGED = ("epochs", "weight_decay", "warmup")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
 
@@ -73,7 +75,7 @@ def widths() -> str:
             f"{depth} | {ideal_width(params.budget, depth, *sizes):.3f} | {width} | {count:,} | "
             f"{off:+,} | {100 * off / params.budget:+.2f}"
         )
-    heads = "$L$: | real-valued width: | width: | parameters: | deviation: | deviation, %:"
+    heads = "$L$: | real-valued width: | width: | parameters: | off the budget by: | in %:"
     return markdown(heads, rows)
 
 
@@ -123,6 +125,34 @@ def _slopes() -> list[tuple[float, int, float]]:
         for rate, rows in table.groupby("learning_rate")
         if len(rows) > 1
     ]
+
+
+def recipes() -> str:
+    """What a change of the recipe changes in validation accuracy, at some depths."""
+    table = files.read_csv(RECORDS / "recipes.csv", ("model", "seed", *CHANGED))
+    train = parameters.read_params().train
+    studied = {column: getattr(train, column) for column in CHANGED}
+    cells: dict[str, dict[str, str]] = {"the study's, %": {}}
+    spreads = []
+    for name, rows in table.groupby("model"):
+        tuned = files.read_csv(RATES.parent / f"{name}.csv", ("learning_rate", "seed"))
+        rate = parameters.learning_rate_of(str(name))
+        same = (tuned["learning_rate"] == rate) & tuned["seed"].isin(rows["seed"])
+        base = tuned.loc[same, "validation_accuracy"]
+        cells["the study's, %"][str(name)] = percent(base.mean())
+        for numbers, changed in rows.groupby([*CHANGED])["validation_accuracy"]:
+            pairs = zip(CHANGED, numbers, strict=True)  # type: ignore[call-overload]
+            change = ", ".join(f"{key} {value:g}" for key, value in pairs if value != studied[key])
+            cell = f"{100 * (changed.mean() - base.mean()):+.2f}"
+            cells.setdefault(change.replace("_", " "), {})[str(name)] = cell
+            spreads += [changed.var(), base.var()]
+    heads = " | ".join(["", *(f"{name}:" for name in cells["the study's, %"])])
+    lines = [" | ".join([change, *row.values()]) for change, row in cells.items()]
+    error = 100 * float(np.mean(spreads) * 2 / table["seed"].nunique()) ** 0.5
+    return (
+        f"{markdown(heads, lines)}\n\n"
+        f"The spread of the seeds gives a difference a standard error of {error:.2f} points."
+    )
 
 
 def skips() -> str:
@@ -294,7 +324,7 @@ FOUND = (
 BLOCKS: dict[str, Callable[[], str]] = (
     {name: getattr(findings, name) for name in FOUND}
     | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
-    | {"trend-by-rate": trend_by_rate, "skips": skips}
+    | {"trend-by-rate": trend_by_rate, "skips": skips, "recipes": recipes}
     | {"bfloat16": bfloat16, "diagnostics": diagnostics}
     | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
     | {name: recorded(name) for name in RECORDED}

@@ -1,1 +1,4 @@
-"""The two experiments with the sampled softmax: a linear classifier, instance discrimination."""
+"""The two experiments with the sampled softmax: a linear classifier, instance discrimination.
+
+Here belongs what decides their numbers. It imports sampled_softmax, network, images and budget.
+"""

@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import subprocess
 import sys
 
 import pytest
@@ -15,15 +14,12 @@ DOCUMENTS = ["isoparam/sampled_softmax/README.md", "docs/sampled_softmax.md"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-@pytest.mark.slow
-def test_the_code_of_a_document_runs(document):
+def test_the_code_of_a_document_runs(document, python):
     text = (ROOT / document).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     # As torchrun has it, for one process.
     alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT, env=os.environ | alone
-    )
+    python("-W", "error", "-c", code, **alone)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -49,22 +45,16 @@ def test_the_documented_tests_need_what_is_documented():
             assert {name.partition(".")[0] for name in names} <= known, file
 
 
-def run(monkeypatch, capsys, example, lists, *options: str):
-    monkeypatch.setattr(sys, "argv", ["example", "--lists", str(lists), *options])
-    example.main()
-    written = capsys.readouterr()
-    assert re.search(r"has no \w+, so they are generated: try `apt-get update", written.err)
-    head, columns, *rows = written.out.splitlines()
-    return head, [dict(zip(columns.split(","), row.split(","), strict=True)) for row in rows]
-
-
 @pytest.mark.parametrize(
     ("example", "column"), [(language_model, "perplexity"), (recommender, "hit_at_10")]
 )
-@pytest.mark.slow
-def test_an_example_learns_for_each_time(example, column, monkeypatch, capsys, tmp_path):
-    options = ("--seconds", "0.5", "1", "--batch", "64", "--samples", "50")
-    head, rows = run(monkeypatch, capsys, example, tmp_path, *options)
+def test_an_example_learns_for_each_time(example, column, python, tmp_path):
+    options = ("--lists", str(tmp_path), "--seconds", "0.5", "1", "--batch", "64")
+    note, head, columns, *lines = python(
+        "-m", example.__name__, *options, "--samples", "50"
+    ).splitlines()
+    assert re.search(r"has no \w+, so they are generated: try `apt-get update", note)
+    rows = [dict(zip(columns.split(","), line.split(","), strict=True)) for line in lines]
     assert [row["loss"] for row in rows] == 2 * list(example.LOSSES)
     assert [row["processor_s"] for row in rows] == [
         seconds for seconds in ("0.5", "1") for _ in example.LOSSES

@@ -14,7 +14,7 @@ import onnx.reference
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, SAMPLED_SECTIONS, Project
+from conftest import ROOT, SAMPLED_SECTIONS, Project, slow
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -92,7 +92,14 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params()
 
 
-def run_all() -> None:
+@pytest.fixture
+@slow
+def run_all(one_process: None) -> Callable[[], None]:  # noqa: ARG001 (it must be there)
+    """Runs all stages."""
+    return _run_all
+
+
+def _run_all() -> None:
     check.main()
     download.main()
     split.main()
@@ -107,9 +114,7 @@ def run_all() -> None:
     plot_sampled.main()
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("one_process")
-def test_the_study_goes_all_the_way_on_features() -> None:
+def test_the_study_goes_all_the_way_on_features(run_all: Callable[[], None]) -> None:
     data = features(120)
     np.savez("mine.npz", classes=NAMES, **data)
     own.main(Path("mine.npz"))
@@ -142,9 +147,7 @@ def test_the_study_goes_all_the_way_on_features() -> None:
     assert right.mean() == pytest.approx(accuracies[1], abs=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("one_process")
-def test_the_study_goes_all_the_way_on_pictures() -> None:
+def test_the_study_goes_all_the_way_on_pictures(run_all: Callable[[], None]) -> None:
     write_pictures(Path("mine/train"), 20)
     write_pictures(Path("mine/test"), 5)
     (Path("mine/train/.DS_Store")).touch()

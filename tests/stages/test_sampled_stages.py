@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Never
@@ -14,7 +15,7 @@ from typing import Any, Never
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, slow
 from ruamel.yaml import YAML
 
 from isoparam.sampled_softmax import log_weights
@@ -151,10 +152,18 @@ def stage(folder, name, workers="1", options=()):
     )
 
 
-def run(folder, *names: str, workers="1"):
-    for name in names:
-        done = stage(folder, name, workers)
-        assert done.returncode == 0, done.stderr
+@pytest.fixture
+@slow
+def run() -> Callable[..., str]:
+    """Runs stages, each in a process, and returns what the last of them prints."""
+
+    def run(folder, *names: str, workers="1", options=()) -> str:
+        for name in names:
+            done = stage(folder, name, workers, options)
+            assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 def content(folder):
@@ -191,12 +200,12 @@ def project(tmp_path_factory):
             "instance": {"hidden": 64, "features": 32, "runs": INSTANCE_RUNS},
         },
     )
-    run(folder, "download", "split")
+    for name in ("download", "split"):
+        assert not stage(folder, name).returncode
     return folder
 
 
-@pytest.mark.slow
-def test_the_stages_give_the_same_bytes_with_any_number_of_workers(project):
+def test_the_stages_give_the_same_bytes_with_any_number_of_workers(project, run):
     trained = []
     for workers in ("1", "3"):
         run(project, "sampled", "instance", workers=workers)
@@ -280,18 +289,14 @@ def test_a_rate_at_which_a_trial_diverges_is_a_result(project, monkeypatch, caps
     assert {rate for _, rate, loss in rows if loss == "nan"} == {"3e+38"}
 
 
-def tuning(folder, *options: str):
-    done = stage(folder, "instance", options=["--tune", *options])
-    assert done.returncode == 0, done.stderr
-    return pd.read_csv(io.StringIO(done.stdout))
+def test_tuning_prints_figures_on_views_that_are_not_reported(project, run):
+    def tuning(*options: str) -> pd.DataFrame:
+        return pd.read_csv(io.StringIO(run(project, "instance", options=["--tune", *options])))
 
-
-@pytest.mark.slow
-def test_tuning_prints_figures_on_views_that_are_not_reported(project):
     run(project, "instance")
     history = (project / "models/instance/history.csv").read_bytes()
     rates = ["--rate", "0.1", "--rate", "0.2", "--class-rate", "40", "--class-rate", "1e30"]
-    table = tuning(project, "--only", "full", *rates)
+    table = tuning("--only", "full", *rates)
     assert table.columns.tolist() == [
         "run", "epochs", "class_rate", "learning_rate", "loss", "accuracy"
     ]  # fmt: skip
@@ -303,7 +308,7 @@ def test_tuning_prints_figures_on_views_that_are_not_reported(project):
     assert table["loss"][0] == pytest.approx(reported, abs=1)
     assert table["loss"][0] != pytest.approx(reported, abs=1e-4)
     assert (project / "models/instance/history.csv").read_bytes() == history
-    assert len(tuning(project, "--only", "none")) == 4
+    assert len(tuning("--only", "none")) == 4
 
 
 @pytest.mark.parametrize(
@@ -327,18 +332,11 @@ def test_options_of_the_tuning_that_make_no_sense_train_nothing(options, message
         instance.main(**options)
 
 
-@pytest.mark.slow
-def test_the_benchmark_trains_as_the_stage_does(project, tmp_path):
+def test_the_benchmark_trains_as_the_stage_does(project, run, python, tmp_path):
     run(project, "instance")
     out = tmp_path / "instance.csv"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.instance", "importance", "full=4", "--out", str(out)],
-        cwd=project,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    arguments = ("importance", "full=4", "--out", str(out))
+    python("-m", "benchmarks.instance", *arguments, folder=project)
     short, longer = pd.read_csv(out).to_dict("records")
     last = (
         pd.read_csv(project / "models/instance/history.csv").query("run == 'importance'").iloc[-1]

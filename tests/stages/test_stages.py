@@ -110,7 +110,7 @@ def metrics_of(depth, width):
         "depth": depth,
         "width": width,
         "parameters": 300 + depth,
-        "deviation": depth,
+        "off_budget": depth,
         "on_budget": depth == 1,
         "seeds": 2,
         "accuracy": accuracy,
@@ -327,9 +327,9 @@ def test_choose_keeps_the_comment_and_refuses_what_all_diverged(refuses):
 @pytest.mark.parametrize(
     ("name", "facts"),
     [
-        ("L0", {"depth": 0, "width": 0, "parameters": 650, "deviation": 350, "on_budget": False}),
-        ("L1", {"depth": 1, "width": 4, "parameters": 310, "deviation": 10, "on_budget": True}),
-        ("L2", {"depth": 2, "width": 9, "parameters": 775, "deviation": 475, "on_budget": False}),
+        ("L0", {"depth": 0, "width": 0, "parameters": 650, "off_budget": 350, "on_budget": False}),
+        ("L1", {"depth": 1, "width": 4, "parameters": 310, "off_budget": 10, "on_budget": True}),
+        ("L2", {"depth": 2, "width": 9, "parameters": 775, "off_budget": 475, "on_budget": False}),
     ],
 )
 def test_evaluate_writes_metrics_and_curves(name, facts):

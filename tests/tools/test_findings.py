@@ -48,7 +48,7 @@ def study(tmp_path, monkeypatch):
                 "depth": DEPTHS[name],
                 "width": 9 if DEPTHS[name] else 0,
                 "parameters": 9_610,
-                "deviation": 0,
+                "off_budget": 0,
                 "on_budget": DEPTHS[name] > 0,
                 "seeds": seeds,
                 "test_accuracy": accuracy,

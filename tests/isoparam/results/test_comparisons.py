@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import slow
 from scipy import stats
 
 from isoparam.results.comparisons import (
@@ -102,7 +103,14 @@ def test_the_parts_of_the_variance_are_found():
     assert np.mean(halves) == pytest.approx(1.96 * variance**0.5, rel=0.05)
 
 
-def check_level(models, seeds, images, seed_deviation, *, studies=500):
+@pytest.fixture
+@slow
+def many_studies():
+    """So many simulated studies that a level is found to a percentage point."""
+    return 500
+
+
+def check_level(models, seeds, images, seed_deviation, *, studies):
     """In studies of equal models, how often anything is found, or the best is left out."""
     rng = np.random.default_rng(seeds)
     found = left_out = covered = pairs = 0
@@ -123,13 +131,14 @@ def test_the_level_for_new_seeds_and_images_is_the_promised_one():
     check_level(2, 5, 400, 0.1, studies=300)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("models", "seeds", "images", "seed_deviation"),
     [(2, 5, 500, 0.0), (2, 5, 500, 0.2), (3, 3, 400, 0.1), (4, 10, 300, 0.05)],
 )
-def test_the_level_is_the_promised_one_for_more_models(models, seeds, images, seed_deviation):
-    check_level(models, seeds, images, seed_deviation)
+def test_the_level_is_the_promised_one_for_more_models(
+    models, seeds, images, seed_deviation, many_studies
+):
+    check_level(models, seeds, images, seed_deviation, studies=many_studies)
 
 
 def test_seeds_alone_find_what_new_images_do_not_show():

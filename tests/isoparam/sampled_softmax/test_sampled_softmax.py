@@ -9,8 +9,6 @@ import json
 import math
 import platform
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -741,13 +739,12 @@ print((seen[-1] - seen[9]) / 20)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library frees otherwise")
-@pytest.mark.slow
-def test_a_step_reuses_its_memory_where_it_is_kept():
+def test_a_step_reuses_its_memory_where_it_is_kept(side_by_side):
     faults = {}
     for keep in ("", "keep_freed_blocks()"):
         code = FAULTS.replace("KEEP", keep)
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        faults[keep] = float(done.stdout)
+        (out,) = side_by_side(code, [])
+        faults[keep] = float(out)
     pages = (256 + 1024) * 512 * 4 / 4096  # of the rows that a step gathers
     assert faults["keep_freed_blocks()"] < pages / 4
     assert faults[""] > pages  # so that importing did not do it

@@ -2,10 +2,7 @@
 
 import math
 import operator
-import shutil
 import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -97,22 +94,13 @@ def free_port():
         return listener.getsockname()[1]
 
 
-@pytest.mark.slow
-def test_two_processes_are_one():
+def test_two_processes_are_one(side_by_side):
     port = str(free_port())
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", PARALLEL, str(rank), port],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [rank.communicate(timeout=300) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
     # Gloo may print a line of its own before.
-    assert outputs[0][0].splitlines()[-1] == outputs[1][0].splitlines()[-1]
+    first, second = (
+        out.splitlines()[-1] for out in side_by_side(PARALLEL, ["0", port], ["1", port])
+    )
+    assert first == second
 
 
 def test_the_state_is_that_of_a_linear_layer():
@@ -143,14 +131,6 @@ class Model(nn.Module):
         return 2 * self.loss(self.below(x).relu(), target, generator=generator)
 
 
-@pytest.fixture
-def dynamo():
-    dynamo = pytest.importorskip("torch._dynamo")
-    dynamo.reset()
-    yield dynamo
-    dynamo.reset()
-
-
 # A look of dynamo's own at what is above a graph break.
 looks = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
@@ -177,9 +157,7 @@ def test_compiled_training_is_the_same(dynamo, sampler):
 
 
 @looks
-@pytest.mark.usefixtures("dynamo")
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("c++"), reason="the default compiler needs one of C++")
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own, and of its tools
 def test_training_by_the_default_compiler_is_the_same():
     torch.manual_seed(0)
