@@ -45,7 +45,8 @@ from isoparam.sampled_softmax import (
 )
 
 OURS, FLOOR, FULL, TENSORFLOW = "isoparam", "floor", "full cross-entropy", "TensorFlow"
-KEPT, ADAPTIVE = "isoparam, repeats kept", "nn.AdaptiveLogSoftmaxWithLoss"
+KEPT, BFLOAT16 = "isoparam, repeats kept", "isoparam, autocast to bfloat16"
+ADAPTIVE = "nn.AdaptiveLogSoftmaxWithLoss"
 Law = Literal["uniform", "zipf"]
 LEARNING_RATE = 1e-3
 # The number of frequent words in the descriptions of Debian's packages.
@@ -82,7 +83,7 @@ class Problem(NamedTuple):
         return kind(len(self.weight), merge_repeats=merge)
 
 
-def isoparam_step(problem: Problem, *, merge: bool | None = None) -> Step:
+def isoparam_step(problem: Problem, *, merge: bool | None = None, bfloat16: bool = False) -> Step:
     x, weight, K, law = problem
     sampler = problem.sampler(merge=law == "zipf" if merge is None else merge)
     # The check of the values would have a GPU wait for each step.
@@ -91,7 +92,8 @@ def isoparam_step(problem: Problem, *, merge: bool | None = None) -> Step:
     def step() -> None:
         target = problem.targets()
         samples = sampler.sample(K, target)
-        loss = sampled_linear_cross_entropy(x, weight, target, samples, validate=validate)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+            loss = sampled_linear_cross_entropy(x, weight, target, samples, validate=validate)
         loss.backward()
         descend(weight, LEARNING_RATE)
         x.grad = None
@@ -273,6 +275,7 @@ def tensorflow_step(sizes: tuple[int, int, int, int], law: Law, threads: int, de
 STEPS: dict[str, Callable[[Problem], Step]] = {
     FLOOR: floor_step,
     OURS: isoparam_step,
+    BFLOAT16: partial(isoparam_step, bfloat16=True),
     KEPT: partial(isoparam_step, merge=False),
     "gather + autograd": gather_step,
     "nn.Embedding(sparse)": embedding_step,

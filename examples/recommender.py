@@ -4,7 +4,8 @@ One tower turns the packages that are known into features, the other each candid
 candidates' table is computed, so the sampled softmax is composed of its transforms: the draw, the
 logarithms of its weights, the mask of all that the package needs anyway, the loss. The negatives
 are the batch's own targets, corrected by how frequent they are or not, and uniform ones beside
-them. The full softmax and `nn.AdaptiveLogSoftmaxWithLoss` get as much processor time.
+them. As much processor time gets the corrected loss as one writes it by hand, the full softmax and
+`nn.AdaptiveLogSoftmaxWithLoss`.
 
     apt-get update
     python -m examples.recommender --seconds 120
@@ -12,6 +13,7 @@ them. The full softmax and `nn.AdaptiveLogSoftmaxWithLoss` get as much processor
 
 import argparse
 import collections
+import math
 import re
 import time
 from itertools import product
@@ -34,7 +36,7 @@ from isoparam.sampled_softmax import (
 )
 
 MOST = 30  # needed packages that are looked at
-LOSSES = ("in-batch", "uncorrected", "mixed", "adaptive", "full")
+LOSSES = ("in-batch", "by hand", "uncorrected", "mixed", "adaptive", "full")
 
 
 class Data(NamedTuple):
@@ -125,6 +127,14 @@ class Model(nn.Module):
             return self.adaptive(x, target).loss
         if self.kind == "full":
             return F.cross_entropy(self.logits(x, target, needs), target)
+        if self.kind == "by hand":
+            logits = x @ self.candidates(target).T  # (B, B)
+            counts = self.in_batch.log_probs(target) + math.log(len(target) - 1)
+            sampled = (logits - counts.float()).masked_fill(
+                self.marked(needs)[:, target], -torch.inf
+            )
+            both = torch.cat([logits.diagonal()[:, None], sampled], 1)
+            return F.cross_entropy(both, torch.zeros_like(target))
         if self.kind == "mixed":
             draw = self.mixed.sample(self.samples, target)
         else:
@@ -148,9 +158,13 @@ class Model(nn.Module):
             logits = self.adaptive.log_prob(x)
         else:
             logits = x @ self.candidates(torch.arange(len(self.data.names))).T
-        known = torch.where((needs < 0) | (needs == target[:, None]), len(self.data.names), needs)
-        mask = torch.zeros(len(x), len(self.data.names) + 1, dtype=torch.bool)
-        return logits.masked_fill(mask.scatter(1, known, value=True)[:, :-1], -torch.inf)
+        known = needs.masked_fill(needs == target[:, None], -1)
+        return logits.masked_fill(self.marked(known), -torch.inf)
+
+    def marked(self, ids: Tensor) -> Tensor:
+        """Whether an item is among a row's ids, (B, MOST) to (B, items)."""
+        mask = torch.zeros(len(ids), len(self.data.names) + 1, dtype=torch.bool)
+        return mask.scatter(1, ids % mask.shape[1], value=True)[:, :-1]
 
 
 def train(model: Model, seconds: float, batch: int, rate: float) -> int:
