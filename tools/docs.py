@@ -96,15 +96,20 @@ def learning_rates() -> str:
         "diverged" if isnan(accuracy) else percent(accuracy) for accuracy in table["accuracy"]
     ]
     slopes = [
-        {"model": "slope", "learning_rate": rate, "cell": f"{slope:+.3f}", "chosen": False}
-        for rate, _, slope in _slopes()
+        {
+            "model": "slope",
+            "learning_rate": rate,
+            "cell": f"{slope:+.3f} ± {error:.3f}",
+            "chosen": False,
+        }
+        for rate, _, slope, error in _slopes()
     ]
     return _by_rate(pd.concat([table, pd.DataFrame(slopes)]), {"model": ""})
 
 
 def trend_by_rate() -> str:
     """What the slopes say about the trend, in a sentence."""
-    (low, _, at_low), *_, (high, last, at_high) = _slopes()
+    (low, _, at_low, _), *_, (high, last, at_high, _) = _slopes()
     text = (
         "The trend depends on the learning rate: each additional hidden layer changes validation "
         f"accuracy by {at_low:+.3f} percentage points at {low:g} and by {at_high:+.3f} at {high:g}"
@@ -112,19 +117,23 @@ def trend_by_rate() -> str:
     return f"{text}, where networks of more than {last} layers diverge."
 
 
-def _slopes() -> list[tuple[float, int, float]]:
-    """Each rate that two depths or more can bear: with the last depth, and the slope in points."""
+def _slopes() -> list[tuple[float, int, float, float]]:
+    """Each rate that two depths or more can bear: with the last depth, slope and error in points."""
     table = files.read_csv(RATES, ("depth", "learning_rate", "accuracy"))
     table = table[table["depth"] > 0].dropna(subset="accuracy")
     return [
-        (
-            float(str(rate)),
-            rows["depth"].max(),
-            100 * float(np.polyfit(rows["depth"], rows["accuracy"], 1)[0]),
-        )
+        (float(str(rate)), rows["depth"].max(), *_slope(rows, "accuracy", "accuracy_sd"))
         for rate, rows in table.groupby("learning_rate")
         if len(rows) > 1
     ]
+
+
+def _slope(table: pd.DataFrame, mean: str, deviation: str) -> tuple[float, float]:
+    """Of a straight line through means over depth, and its standard error over seeds, in points."""
+    centred = table["depth"] - table["depth"].mean()
+    weights = centred / (centred**2).sum()
+    error = ((weights * table[deviation]) ** 2 / table["seeds"]).sum() ** 0.5
+    return 100 * (weights * table[mean]).sum(), 100 * error
 
 
 def recipes() -> str:
@@ -184,12 +193,9 @@ def skips() -> str:
 def _slope_with_interval(models: Mapping[str, Mapping[str, Any]]) -> str:
     """Of a straight line through the means of models, with half its 95 % interval, in points."""
     table = pd.DataFrame(models.values())
-    centred = table["depth"] - table["depth"].mean()
-    weights = centred / (centred**2).sum()
-    slope = (weights * table["val_accuracy"]).sum()
-    error = ((weights * table["val_sd"]) ** 2 / table["seeds"]).sum() ** 0.5
+    slope, error = _slope(table, "val_accuracy", "val_sd")
     half = stdtrit((table["seeds"] - 1).sum(), 0.975) * error
-    return f"{100 * slope:+.3f} ± {100 * half:.3f}"
+    return f"{slope:+.3f} ± {half:.3f}"
 
 
 def _by_rate(table: pd.DataFrame, heads: dict[str, str]) -> str:

@@ -2,8 +2,8 @@
 
 One model is trained from nothing, with all seeds, in a temporary folder: nothing in the project
 changes. It is trained in strict mode, which gives the same bits on all x86-64 processors with AVX2:
-the record has them too, since its processor has no AVX-512. `make accept`, in tools/accept.py, is
-for changes of the code.
+the record has them too, since it was made with the settings of strict mode. `make accept`, in
+tools/accept.py, is for changes of the code.
 """
 
 import json

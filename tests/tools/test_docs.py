@@ -11,9 +11,9 @@ from tools import docs
 
 TABLE = """model,depth,learning_rate,accuracy,accuracy_sd,seeds,chosen
 L0,0,0.1,0.1,0,3,False
-L1,1,0.1,0.9,0,3,False
+L1,1,0.1,0.9,0.001,3,False
 L2,2,0.1,0.9025,0,3,False
-L3,3,0.1,0.905,0,3,True
+L3,3,0.1,0.905,0.001,3,True
 L1,1,0.2,0.95,0,3,True
 L2,2,0.2,0.94,0,3,True
 L3,3,0.2,,,3,False
@@ -32,7 +32,7 @@ def rates(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("rates")
 def test_the_slope_is_of_the_depths_that_finish_at_a_rate():
     *_, last = docs.learning_rates().splitlines()
-    assert last == "| slope | +0.250 | -1.000 |  |"
+    assert last == "| slope | +0.250 ± 0.041 | -1.000 ± 0.000 |  |"
     assert docs.trend_by_rate().endswith(
         "changes validation accuracy by +0.250 percentage points at 0.1 and by -1.000 at 0.2, "
         "where networks of more than 2 layers diverge."
