@@ -8,7 +8,6 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
@@ -36,8 +35,6 @@ RECORDS = Path("benchmarks/results")
 TRAINING = RECORDS / "training/amd-epyc-family-25-model-17"
 RECORDED = ("scale", "emulated", "strict_cost")
 RATES = Path("tuning/learning_rates.csv")
-# What benchmarks.recipes changes, one at a time.
-CHANGED = ("epochs", "weight_decay", "warmup")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
 
@@ -118,7 +115,7 @@ def trend_by_rate() -> str:
 
 
 def _slopes() -> list[tuple[float, int, float, float]]:
-    """Each rate that two depths or more can bear: with the last depth, slope and error in points."""
+    """Each rate that two depths or more can bear: the last depth; slope and error in points."""
     table = files.read_csv(RATES, ("depth", "learning_rate", "accuracy"))
     table = table[table["depth"] > 0].dropna(subset="accuracy")
     return [
@@ -134,34 +131,6 @@ def _slope(table: pd.DataFrame, mean: str, deviation: str) -> tuple[float, float
     weights = centred / (centred**2).sum()
     error = ((weights * table[deviation]) ** 2 / table["seeds"]).sum() ** 0.5
     return 100 * (weights * table[mean]).sum(), 100 * error
-
-
-def recipes() -> str:
-    """What a change of the recipe changes in validation accuracy, at some depths."""
-    table = files.read_csv(RECORDS / "recipes.csv", ("model", "seed", *CHANGED))
-    train = parameters.read_params().train
-    studied = {column: getattr(train, column) for column in CHANGED}
-    cells: dict[str, dict[str, str]] = {"the study's, %": {}}
-    spreads = []
-    for name, rows in table.groupby("model"):
-        tuned = files.read_csv(RATES.parent / f"{name}.csv", ("learning_rate", "seed"))
-        rate = parameters.learning_rate_of(str(name))
-        same = (tuned["learning_rate"] == rate) & tuned["seed"].isin(rows["seed"])
-        base = tuned.loc[same, "validation_accuracy"]
-        cells["the study's, %"][str(name)] = percent(base.mean())
-        for numbers, changed in rows.groupby([*CHANGED])["validation_accuracy"]:
-            pairs = zip(CHANGED, numbers, strict=True)  # type: ignore[call-overload]
-            change = ", ".join(f"{key} {value:g}" for key, value in pairs if value != studied[key])
-            cell = f"{100 * (changed.mean() - base.mean()):+.2f}"
-            cells.setdefault(change.replace("_", " "), {})[str(name)] = cell
-            spreads += [changed.var(), base.var()]
-    heads = " | ".join(["", *(f"{name}:" for name in cells["the study's, %"])])
-    lines = [" | ".join([change, *row.values()]) for change, row in cells.items()]
-    error = 100 * float(np.mean(spreads) * 2 / table["seed"].nunique()) ** 0.5
-    return (
-        f"{markdown(heads, lines)}\n\n"
-        f"The spread of the seeds gives a difference a standard error of {error:.2f} points."
-    )
 
 
 def skips() -> str:
@@ -330,7 +299,7 @@ FOUND = (
 BLOCKS: dict[str, Callable[[], str]] = (
     {name: getattr(findings, name) for name in FOUND}
     | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
-    | {"trend-by-rate": trend_by_rate, "skips": skips, "recipes": recipes}
+    | {"trend-by-rate": trend_by_rate, "skips": skips}
     | {"bfloat16": bfloat16, "diagnostics": diagnostics}
     | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
     | {name: recorded(name) for name in RECORDED}
