@@ -96,26 +96,38 @@ def learning_rates() -> str:
         {
             "model": "slope",
             "learning_rate": rate,
-            "cell": f"{slope:+.3f} ± {error:.3f}",
+            "cell": f"{slope:+.3f} ± {half:.3f}",
             "chosen": False,
         }
-        for rate, _, slope, error in _slopes()
+        for rate, _, slope, half in _slopes()
     ]
     return _by_rate(pd.concat([table, pd.DataFrame(slopes)]), {"model": ""})
 
 
 def trend_by_rate() -> str:
-    """What the slopes say about the trend, in a sentence."""
-    (low, _, at_low, _), *_, (high, last, at_high, _) = _slopes()
-    text = (
-        "The trend depends on the learning rate: each additional hidden layer changes validation "
-        f"accuracy by {at_low:+.3f} percentage points at {low:g} and by {at_high:+.3f} at {high:g}"
+    """What the slopes say about the trend, in sentences."""
+    slopes = _slopes()
+    found = [
+        f"{slope:+.3f} percentage points at {rate:g}"
+        for rate, _, slope, half in slopes
+        if abs(slope) > half
+    ]
+    rest = [f"{rate:g}" for rate, _, slope, half in slopes if abs(slope) <= half]
+    parts = [
+        "each additional hidden layer changes validation accuracy by " + findings.listed(found)
+        if found
+        else "",
+        f"there is no significant trend at {findings.listed(rest)}" if rest else "",
+    ]
+    highest, last, *_ = slopes[-1]
+    return (
+        f"At the same learning rate, {'; '.join(filter(None, parts))}. "
+        f"At {highest:g}, networks of more than {last} layers diverge."
     )
-    return f"{text}, where networks of more than {last} layers diverge."
 
 
 def _slopes() -> list[tuple[float, int, float, float]]:
-    """Each rate that two depths or more can bear: the last depth; slope and error in points."""
+    """Each rate that two depths or more can bear: the last depth; slope and half its interval."""
     table = files.read_csv(RATES, ("depth", "learning_rate", "accuracy"))
     table = table[table["depth"] > 0].dropna(subset="accuracy")
     return [
@@ -126,11 +138,12 @@ def _slopes() -> list[tuple[float, int, float, float]]:
 
 
 def _slope(table: pd.DataFrame, mean: str, deviation: str) -> tuple[float, float]:
-    """Of a straight line through means over depth, and its standard error over seeds, in points."""
+    """Of a straight line through means over depth, and half its 95 % interval, in points."""
     centred = table["depth"] - table["depth"].mean()
     weights = centred / (centred**2).sum()
     error = ((weights * table[deviation]) ** 2 / table["seeds"]).sum() ** 0.5
-    return 100 * (weights * table[mean]).sum(), 100 * error
+    half = stdtrit((table["seeds"] - 1).sum(), 0.975) * error
+    return 100 * (weights * table[mean]).sum(), 100 * half
 
 
 def skips() -> str:
@@ -162,8 +175,7 @@ def skips() -> str:
 def _slope_with_interval(models: Mapping[str, Mapping[str, Any]]) -> str:
     """Of a straight line through the means of models, with half its 95 % interval, in points."""
     table = pd.DataFrame(models.values())
-    slope, error = _slope(table, "val_accuracy", "val_sd")
-    half = stdtrit((table["seeds"] - 1).sum(), 0.975) * error
+    slope, half = _slope(table, "val_accuracy", "val_sd")
     return f"{slope:+.3f} ± {half:.3f}"
 
 

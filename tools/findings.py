@@ -64,10 +64,15 @@ def claim(folder: Path = METRICS) -> str:
     )
 
 
+def listed(texts: list[str], conjunction: str = "and") -> str:
+    """As in a sentence: a, b and c."""
+    *others, last = texts
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
+
+
 def _hidden_layers(depths: list[int], conjunction: str = "or") -> str:
-    *others, last = map(str, depths)
-    listed = f"{', '.join(others)} {conjunction} {last}" if others else last
-    return f"{listed} hidden layer{'s' * (listed != '1')}"
+    text = listed([*map(str, depths)], conjunction)
+    return f"{text} hidden layer{'s' * (text != '1')}"
 
 
 def _best_depth(compared: dict[str, Any], metrics: dict[str, dict[str, Any]]) -> str:
