@@ -287,6 +287,8 @@ ACCURACIES = [0.9867, 0.9833, 0.9857, 0.9815, 0.9886, 0.9856]
         ([(0.1, 0, 0.8), (0.1, 1, 0.8), (0.2, 0, 0.99), (0.2, 1, 0.6)], 0.1),
         # A seed that diverged counts.
         ([(0.1, 0, 0.8), (0.1, 1, 0.8), (0.2, 0, 0.99), (0.2, 1, None)], 0.1),
+        # Just below a rate that diverges another seed may diverge.
+        ([(0.1, 0, 0.8), (0.2, 0, 0.9), (0.4, 0, None)], 0.1),
         # The lower of two equals.
         ([(0.1, 0, 0.8), (0.2, 0, 0.8)], 0.1),
         # Equally many right answers, though the means differ in their last bit.
