@@ -99,7 +99,7 @@ def learning_rates() -> str:
             "cell": f"{slope:+.3f} ± {half:.3f}",
             "chosen": False,
         }
-        for rate, _, slope, half in _slopes()
+        for rate, slope, half in _slopes()
     ]
     return _by_rate(pd.concat([table, pd.DataFrame(slopes)]), {"model": ""})
 
@@ -108,30 +108,24 @@ def trend_by_rate() -> str:
     """What the slopes say about the trend, in sentences."""
     slopes = _slopes()
     found = [
-        f"{slope:+.3f} percentage points at {rate:g}"
-        for rate, _, slope, half in slopes
-        if abs(slope) > half
+        f"{slope:+.3f} points at {rate:g}" for rate, slope, half in slopes if abs(slope) > half
     ]
-    rest = [f"{rate:g}" for rate, _, slope, half in slopes if abs(slope) <= half]
+    rest = [f"{rate:g}" for rate, slope, half in slopes if abs(slope) <= half]
     parts = [
         "each additional hidden layer changes validation accuracy by " + findings.listed(found)
         if found
         else "",
         f"there is no significant trend at {findings.listed(rest)}" if rest else "",
     ]
-    highest, last, *_ = slopes[-1]
-    return (
-        f"At the same learning rate, {'; '.join(filter(None, parts))}. "
-        f"At {highest:g}, networks of more than {last} layers diverge."
-    )
+    return f"At equal learning rates, {'; '.join(filter(None, parts))}."
 
 
-def _slopes() -> list[tuple[float, int, float, float]]:
-    """Each rate that two depths or more can bear: the last depth; slope and half its interval."""
+def _slopes() -> list[tuple[float, float, float]]:
+    """Each rate that two depths or more can bear, with the slope and half its interval."""
     table = files.read_csv(RATES, ("depth", "learning_rate", "accuracy"))
     table = table[table["depth"] > 0].dropna(subset="accuracy")
     return [
-        (float(str(rate)), rows["depth"].max(), *_slope(rows, "accuracy", "accuracy_sd"))
+        (float(str(rate)), *_slope(rows, "accuracy", "accuracy_sd"))
         for rate, rows in table.groupby("learning_rate")
         if len(rows) > 1
     ]
