@@ -4,8 +4,8 @@ One tower turns the packages that are known into features, the other each candid
 candidates' table is computed, so the sampled softmax is composed of its transforms: the draw, the
 logarithms of its weights, the mask of all that the package needs anyway, the loss. The negatives
 are the batch's own targets, corrected by how frequent they are or not, and uniform ones beside
-them. As much processor time gets the corrected loss as one writes it by hand, the full softmax and
-`nn.AdaptiveLogSoftmaxWithLoss`.
+them. The corrected loss written by hand, the full softmax and `nn.AdaptiveLogSoftmaxWithLoss` get
+as much processor time.
 
     apt-get update
     python -m examples.recommender --seconds 120
