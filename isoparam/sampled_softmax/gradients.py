@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from isoparam.network.products import product
+from isoparam.sampled_softmax.transforms import fill_hits
 
 
 def keep_freed_blocks() -> None:
@@ -83,7 +84,7 @@ class SampledCrossEntropy(torch.autograd.Function):
             w = weight_rows[:n].view(*ids.shape, x.shape[1])  # (B, K, d)
             s = torch.bmm(w, x[:, :, None])[:, :, 0] + sampled_offset  # (B, K)
         if masked is not None:
-            _mask(s, ids, masked, lowest)
+            fill_hits(s, ids, masked, lowest)
         top = s.amax(1)  # (B,)
         p = torch.softmax(s, 1, out=s)
         # The largest of P is 1 / sum_k e^{s_k - top}, which spares a second sum of exponentials.
@@ -146,24 +147,6 @@ def _multiply(a: Tensor, b: Tensor, offset: Tensor | None = None) -> Tensor:
     if offset.dim() == 1 and offset.dtype == a.dtype:
         return product(a[None], b[None], offset[None, None])[0]
     return product(a[None], b[None])[0].to(offset.dtype).add_(offset)
-
-
-def _mask(s: Tensor, ids: Tensor, masked: Tensor, value: float) -> None:
-    """Put a value into s (B, K) wherever a sample is one of the classes (B, P) of its example."""
-    if ids.dim() > 1 or ids.is_cuda:  # on a GPU this would wait for the number of hits
-        for column in masked.unbind(1):
-            s.masked_fill_(ids == column[:, None], value)
-        return
-    # Few rows have a hit when there are many classes, and to find them costs less than to compare
-    # all. Equal ids are neighbours once they are sorted, `hits` of them for each class.
-    sorted_ids, order = ids.sort()
-    masked = masked.contiguous()
-    first = torch.searchsorted(sorted_ids, masked)  # (B, P)
-    hits = torch.searchsorted(sorted_ids, masked, right=True) - first  # (B, P)
-    rows = torch.arange(len(s)).repeat_interleave(hits.sum(1))
-    hits = hits.flatten()
-    shift = first.flatten() - hits.cumsum(0) + hits
-    s[rows, order[torch.arange(len(rows)) + shift.repeat_interleave(hits)]] = value
 
 
 def _rows_to_gradient(

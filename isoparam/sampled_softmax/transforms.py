@@ -93,9 +93,43 @@ def mask_accidental_hits(logits: Tensor, ids: Tensor, target: Tensor) -> Tensor:
             "logits, ids and target must have shapes (B, K), (K,) or (B, K), and (B,) or (B, P), "
             f"got {tuple(logits.shape)}, {tuple(ids.shape)} and {tuple(target.shape)}"
         )
-    for column in target.view(B, -1).unbind(1):
-        logits = logits.masked_fill(ids == column[:, None], -math.inf)
-    return logits
+    hits = torch.zeros(B, K, dtype=torch.bool, device=logits.device)
+    fill_hits(hits, ids, target if target.dim() == 2 else target[:, None], value=True)
+    return logits.masked_fill(hits, -math.inf)
+
+
+def fill_hits(s: Tensor, ids: Tensor, classes: Tensor, value: float) -> None:
+    """Put a value into `s` wherever a sample is one of the classes of its example.
+
+    Args:
+        s: Shape (B, K), changed in place.
+        ids: Sampled classes, shape (K,) or (B, K).
+        classes: Shape (B, P).
+        value: What to put.
+
+    Example:
+        >>> s = torch.zeros(2, 3)
+        >>> fill_hits(s, torch.tensor([5, 2, 5]), torch.tensor([[5], [4]]), 1.0)
+        >>> s
+        tensor([[1., 0., 1.],
+                [0., 0., 0.]])
+
+    """
+    # On a GPU, finding hits would wait for their number; a compiler cannot know it either.
+    if ids.dim() > 1 or ids.is_cuda or torch.compiler.is_compiling():
+        for column in classes.unbind(1):
+            s.masked_fill_(ids == column[:, None], value)
+        return
+    # Few rows have a hit when there are many classes, and to find them costs less than to compare
+    # all. Equal ids are neighbours once they are sorted, `hits` of them for each class.
+    sorted_ids, order = ids.sort()
+    classes = classes.contiguous()
+    first = torch.searchsorted(sorted_ids, classes)  # (B, P)
+    hits = torch.searchsorted(sorted_ids, classes, right=True) - first  # (B, P)
+    rows = torch.arange(len(s)).repeat_interleave(hits.sum(1))
+    hits = hits.flatten()
+    shift = first.flatten() - hits.cumsum(0) + hits
+    s[rows, order[torch.arange(len(rows)) + shift.repeat_interleave(hits)]] = value
 
 
 def sampled_cross_entropy(target_logits: Tensor, sampled_logits: Tensor) -> Tensor:

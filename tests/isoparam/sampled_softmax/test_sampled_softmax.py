@@ -503,6 +503,20 @@ def test_all_duplicates_of_a_hit_are_masked():
     assert masked.isneginf().tolist() == [[True, False, True], [False] * 3]
 
 
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_hits_are_found_as_by_comparing_all_with_all(data):
+    B, K, P, C = (data.draw(st.integers(0, most)) for most in (4, 6, 4, 3))
+    ids, classes = (
+        torch.tensor(data.draw(st.lists(st.integers(-1, C), min_size=n, max_size=n))).long()
+        for n in (K, B * P)
+    )
+    expected = (ids[None, :, None] == classes.view(B, 1, P)).any(2)  # (B, K)
+    for shape in ((K,), (B, K)):
+        masked = mask_accidental_hits(torch.zeros(B, K), ids.expand(shape), classes.view(B, P))
+        assert torch.equal(masked.isneginf(), expected)
+
+
 # ------------------------------------------------------------------------- extremes
 
 
@@ -745,8 +759,8 @@ def test_a_step_reuses_its_memory_where_it_is_kept(side_by_side):
         (out,) = side_by_side(code, [])
         faults[keep] = float(out)
     pages = (256 + 1024) * 512 * 4 / 4096  # of the rows that a step gathers
-    assert faults["keep_freed_blocks()"] < pages / 4
-    assert faults[""] > pages  # so that importing did not do it
+    # Without, 1 to 3 times `pages`, as the heap happens to lie; so importing did not do it.
+    assert faults["keep_freed_blocks()"] < pages / 4 < faults[""]
 
 
 def test_descend_is_a_step_of_sgd_and_adds_up_repeats():
