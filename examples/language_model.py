@@ -6,7 +6,7 @@ much processor time: the full softmax, `nn.AdaptiveLogSoftmaxWithLoss`, and the 
 one writes it by hand, which gathers rows and lets autograd do the rest.
 
     apt-get update -o Acquire::Languages=en
-    python -m examples.language_model --seconds 60 600
+    python -m examples.language_model --seconds 60 900
 """
 
 import argparse

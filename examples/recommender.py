@@ -7,8 +7,8 @@ are the batch's own targets, corrected by how frequent they are or not, and unif
 them. The corrected loss written by hand, the full softmax and `nn.AdaptiveLogSoftmaxWithLoss` get
 as much processor time.
 
-    apt-get update
-    python -m examples.recommender --seconds 120
+    apt-get update -o Acquire::Languages=en
+    python -m examples.recommender --seconds 60 180
 """
 
 import argparse
