@@ -35,6 +35,8 @@ RECORDS = Path("benchmarks/results")
 TRAINING = RECORDS / "training/amd-epyc-family-25-model-17"
 RECORDED = ("scale", "emulated", "strict_cost")
 RATES = Path("tuning/learning_rates.csv")
+# What benchmarks/recipes.py changes.
+CHANGED = ("epochs", "weight_decay", "warmup")
 BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTALL)
 
 
@@ -138,6 +140,33 @@ def _slope(table: pd.DataFrame, mean: str, deviation: str) -> tuple[float, float
     error = ((weights * table[deviation]) ** 2 / table["seeds"]).sum() ** 0.5
     half = stdtrit((table["seeds"] - 1).sum(), 0.975) * error
     return 100 * (weights * table[mean]).sum(), 100 * half
+
+
+def recipes() -> str:
+    """How a change of the recipe changes validation accuracy at some depths."""
+    table = files.read_csv(RECORDS / "recipes.csv", ("model", "seed", *CHANGED))
+    train = parameters.read_params().train
+    heads, variances = ["", "the study's, %:"], []
+    lines: list[str] = []
+    for name, rows in table.groupby("model"):
+        tuned = files.read_csv(RATES.parent / f"{name}.csv", ("learning_rate", "seed"))
+        rate = parameters.learning_rate_of(str(name))
+        same = (tuned["learning_rate"] == rate) & tuned["seed"].isin(rows["seed"])
+        studied = tuned.loc[same, "validation_accuracy"]
+        cells = [str(name), percent(studied.mean())]
+        variances.append(studied.var())
+        for column in CHANGED:
+            for value, changed in rows.groupby(column)["validation_accuracy"]:
+                if value != getattr(train, column):
+                    cells.append(f"{100 * (changed.mean() - studied.mean()):+.2f}")
+                    heads += [f"{column.replace('_', ' ')} {value:g}:"] * (not lines)
+                    variances.append(changed.var())
+        lines.append(" | ".join(cells))
+    error = 100 * (2 * sum(variances) / len(variances) / table["seed"].nunique()) ** 0.5
+    return (
+        f"{markdown(' | '.join(heads), lines)}\n\n"
+        f"By the spread of the seeds, a difference has a standard error of {error:.2f} points."
+    )
 
 
 def skips() -> str:
@@ -305,7 +334,7 @@ FOUND = (
 BLOCKS: dict[str, Callable[[], str]] = (
     {name: getattr(findings, name) for name in FOUND}
     | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
-    | {"trend-by-rate": trend_by_rate, "skips": skips}
+    | {"trend-by-rate": trend_by_rate, "skips": skips, "recipes": recipes}
     | {"bfloat16": bfloat16, "diagnostics": diagnostics}
     | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
     | {name: recorded(name) for name in RECORDED}

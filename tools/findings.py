@@ -316,8 +316,7 @@ def fashion() -> str:
 def fashion_table() -> str:
     """Its networks, with their learning rates."""
     folder = STUDIES / "fashion"
-    tried = files.read_csv(folder / "learning_rates.csv", ("model", "learning_rate", "chosen"))
-    rates = tried[tried["chosen"]].set_index("model")["learning_rate"]
+    rates = chosen_rates(folder / "learning_rates.csv").set_index("model")["learning_rate"]
     return markdown(
         "model | learning rate: | validation accuracy, %: | test accuracy, %: | "
         "standard deviation over seeds: | verdict",
@@ -330,10 +329,15 @@ def fashion_table() -> str:
 
 
 def budgets() -> str:
-    """Test accuracy of each budget and depth; no mean where seeds learn nothing."""
-    rows, names = [], []
+    """Test accuracy and learning rate of each budget and depth; no mean where seeds collapse."""
+    rows, names, best_depths, falls = [], [], [], []
     for budget, table in read_budgets().items():
         deep = table[table["depth"] > 0]
+        if not deep["collapsed"].any():  # no test of means allows for seeds that learn nothing
+            may_be_best = deep.loc[deep["may_be_best"], "depth"].tolist()
+            best_depths.append(f"{listed([*map(str, may_be_best)], 'or')} at {budget:,}")
+            fall = deep["accuracy"].max() - deep["accuracy"].iloc[-1]
+            falls.append(f"{100 * fall:.2f} points at {budget:,}")
         off = 100 * (deep["parameters"] - budget) / budget
         names, best = deep["model"].tolist(), deep["accuracy"].max()
         cells = (
@@ -344,20 +348,39 @@ def budgets() -> str:
             else percent(m.accuracy)
             for m in deep.itertuples()
         )
+        rates = (f"({rate:g})" for rate in deep["learning_rate"])
         rows.append(
             f"{budget:,} | {off.min():+.1f} to {off.max():+.1f} | {deep['seeds'].iloc[0]} | "
-            f"{' | '.join(cells)}"
+            f"{' | '.join(map(' '.join, zip(cells, rates, strict=True)))}"
         )
     heads = ["parameters:", "off by, %:", "seeds:", *(f"{name}:" for name in names)]
-    return markdown(" | ".join(heads), rows)
+    return (
+        f"{markdown(' | '.join(heads), rows)}\n\n"
+        "With 95 % confidence, for new seeds and new test images, the best depth is "
+        f"{'; '.join(best_depths)} parameters. {names[-1]} is below the highest mean by "
+        f"{listed(falls)}."
+    )
 
 
 def read_budgets() -> dict[int, pd.DataFrame]:
     """The table of the study at each budget, from the lowest to that of params.yaml."""
-    paths = {int(path.stem): path for path in (STUDIES / "budgets").glob("[0-9]*.csv")}
-    paths[parameters.read_params().budget] = Path("plots/depth_accuracy.csv")
     columns = "model depth width parameters seeds accuracy accuracy_lo accuracy_hi collapsed"
-    return {budget: files.read_csv(path, columns.split()) for budget, path in sorted(paths.items())}
+    columns += " may_be_best"
+    found = {}
+    for path in (STUDIES / "budgets").glob("[0-9]*/depth_accuracy.csv"):
+        found[int(path.parent.name)] = path, path.with_name("learning_rates.csv")
+    budget = parameters.read_params().budget
+    found[budget] = Path("plots/depth_accuracy.csv"), Path("tuning/learning_rates.csv")
+    return {
+        budget: files.read_csv(table, columns.split()).merge(chosen_rates(rates), on="model")
+        for budget, (table, rates) in sorted(found.items())
+    }
+
+
+def chosen_rates(path: Path) -> pd.DataFrame:
+    """Each model and its learning rate, from a table of those tried."""
+    tried = files.read_csv(path, ("model", "learning_rate", "chosen"))
+    return tried.loc[tried["chosen"], ["model", "learning_rate"]]
 
 
 def linear_answer() -> str:
