@@ -8,12 +8,11 @@ have the recipe as it is. All figures are of validation images.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-import typer
 
 from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
@@ -34,30 +33,26 @@ CHANGES: Sequence[dict[str, Any]] = (
     {"warmup": 0.1},
     {"warmup": 0.5},
 )
-CHANGED = ("epochs", "weight_decay", "warmup")
 
 
-def main(
-    models: Annotated[list[str] | None, typer.Argument(help="if none, L1, L4 and L8")] = None,
-) -> None:
+def main() -> None:
     """Train models of params.yaml by each recipe; write results/recipes.csv."""
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)
-    size = sizes_of(params.data.dataset, params.data.own)
+    inputs, classes = sizes_of(params.data.dataset, params.data.own)
     tables = []
-    for name in models or MODELS:
-        model = parameters.find_model(params.models, name)
-        rate = parameters.learning_rate_of(name)
-        recipe = params.train.recipe(layer_sizes(model.depth, model.width or 0, *size), rate)
+    for name in MODELS:
+        model = params.models[name]
+        sizes = layer_sizes(model.depth, model.width or 0, inputs, classes)
+        recipe = params.train.recipe(sizes, parameters.learning_rate_of(name))
+        studied = {key: getattr(recipe, key) for change in CHANGES for key in change}
         for change in CHANGES:
-            changed = replace(recipe, **change)
-            seeds = params.tuning.seeds[:SEEDS]
-            table = trials(name, [changed], seeds, params.train.device, None)
-            numbers = {column: asdict(changed)[column] for column in CHANGED}
-            tables.append(table.assign(model=name, **numbers))
+            recipes, seeds = [replace(recipe, **change)], params.tuning.seeds[:SEEDS]
+            table = trials(name, recipes, seeds, params.train.device, None)
+            tables.append(table.assign(model=name, **(studied | change)))
             files.write_csv(OUT, pd.concat(tables))
         trainings.forget(name)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -340,18 +340,14 @@ def budgets() -> str:
             falls.append(f"{100 * fall:.2f} points at {budget:,}")
         off = 100 * (deep["parameters"] - budget) / budget
         names, best = deep["model"].tolist(), deep["accuracy"].max()
-        cells = (
-            f"{m.collapsed} of {m.seeds} collapsed"
-            if m.collapsed
-            else f"**{percent(m.accuracy)}**"
-            if m.accuracy == best
-            else percent(m.accuracy)
-            for m in deep.itertuples()
-        )
-        rates = (f"({rate:g})" for rate in deep["learning_rate"])
+        cells = []
+        for m in deep.itertuples():
+            mean = f"**{percent(m.accuracy)}**" if m.accuracy == best else percent(m.accuracy)
+            shown = f"{m.collapsed} of {m.seeds} collapsed" if m.collapsed else mean
+            cells.append(f"{shown} ({m.learning_rate:g})")
         rows.append(
             f"{budget:,} | {off.min():+.1f} to {off.max():+.1f} | {deep['seeds'].iloc[0]} | "
-            f"{' | '.join(map(' '.join, zip(cells, rates, strict=True)))}"
+            f"{' | '.join(cells)}"
         )
     heads = ["parameters:", "off by, %:", "seeds:", *(f"{name}:" for name in names)]
     return (
@@ -364,8 +360,9 @@ def budgets() -> str:
 
 def read_budgets() -> dict[int, pd.DataFrame]:
     """The table of the study at each budget, from the lowest to that of params.yaml."""
-    columns = "model depth width parameters seeds accuracy accuracy_lo accuracy_hi collapsed"
-    columns += " may_be_best"
+    columns = (
+        "model depth width parameters seeds accuracy accuracy_lo accuracy_hi collapsed may_be_best"
+    )
     found = {}
     for path in (STUDIES / "budgets").glob("[0-9]*/depth_accuracy.csv"):
         found[int(path.parent.name)] = path, path.with_name("learning_rates.csv")
