@@ -3,10 +3,10 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from math import isnan
+from collections.abc import Callable, Iterable, Mapping
+from math import hypot, isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from scipy.special import stdtrit
@@ -98,21 +98,19 @@ def learning_rates() -> str:
         {
             "model": "slope",
             "learning_rate": rate,
-            "cell": f"{slope:+.3f} ± {half:.3f}",
+            "cell": str(slope),
             "chosen": False,
         }
-        for rate, slope, half in _slopes()
+        for rate, slope in _slopes().items()
     ]
     return _by_rate(pd.concat([table, pd.DataFrame(slopes)]), {"model": ""})
 
 
 def trend_by_rate() -> str:
     """What the slopes say about the trend, in sentences."""
-    slopes = _slopes()
-    found = [
-        f"{slope:+.3f} points at {rate:g}" for rate, slope, half in slopes if abs(slope) > half
-    ]
-    rest = [f"{rate:g}" for rate, slope, half in slopes if abs(slope) <= half]
+    slopes = _slopes().items()
+    found = [f"{slope.mean:+.3f} points at {rate:g}" for rate, slope in slopes if slope.differs]
+    rest = [f"{rate:g}" for rate, slope in slopes if not slope.differs]
     parts = [
         "each additional hidden layer changes validation accuracy by " + findings.listed(found)
         if found
@@ -122,24 +120,49 @@ def trend_by_rate() -> str:
     return f"At equal learning rates, {'; '.join(filter(None, parts))}."
 
 
-def _slopes() -> list[tuple[float, float, float]]:
-    """Each rate that two depths or more can bear, with the slope and half its interval."""
+class _Slope(NamedTuple):
+    """Of a straight line through means over depth: points for each layer, and its error."""
+
+    mean: float
+    standard_error: float
+    degrees: int
+
+    @property
+    def half(self) -> float:
+        """Half the 95 % interval, by Student's t."""
+        return float(stdtrit(self.degrees, 0.975)) * self.standard_error
+
+    @property
+    def differs(self) -> bool:
+        """Whether 0 is outside the interval."""
+        return abs(self.mean) > self.half
+
+    def __str__(self) -> str:
+        """Both, as the pages show them."""
+        return f"{self.mean:+.3f} ± {self.half:.3f}"
+
+    def minus(self, other: "_Slope") -> "_Slope":
+        """The difference of two slopes from different trainings."""
+        error = hypot(self.standard_error, other.standard_error)
+        return _Slope(self.mean - other.mean, error, self.degrees + other.degrees)
+
+
+def _slopes() -> dict[float, _Slope]:
+    """The slope at each rate that two depths or more can bear."""
     table = files.read_csv(RATES, ("depth", "learning_rate", "accuracy"))
     table = table[table["depth"] > 0].dropna(subset="accuracy")
-    return [
-        (float(str(rate)), *_slope(rows, "accuracy", "accuracy_sd"))
+    return {
+        float(str(rate)): _slope(rows, "accuracy", "accuracy_sd")
         for rate, rows in table.groupby("learning_rate")
         if len(rows) > 1
-    ]
+    }
 
 
-def _slope(table: pd.DataFrame, mean: str, deviation: str) -> tuple[float, float]:
-    """Of a straight line through means over depth, and half its 95 % interval, in points."""
+def _slope(table: pd.DataFrame, mean: str, deviation: str) -> _Slope:
     centred = table["depth"] - table["depth"].mean()
-    weights = centred / (centred**2).sum()
+    weights = 100 * centred / (centred**2).sum()
     error = ((weights * table[deviation]) ** 2 / table["seeds"]).sum() ** 0.5
-    half = stdtrit((table["seeds"] - 1).sum(), 0.975) * error
-    return 100 * (weights * table[mean]).sum(), 100 * half
+    return _Slope((weights * table[mean]).sum(), error, (table["seeds"] - 1).sum())
 
 
 def recipes() -> str:
@@ -170,7 +193,7 @@ def recipes() -> str:
 
 
 def skips() -> str:
-    """Validation accuracies of networks with identity skips beside the study's, and both slopes."""
+    """Validation accuracies with identity skips beside the study's, and what the slopes say."""
     table = files.read_csv(RECORDS / "skips.csv", ("model", "learning_rate", "seed"))
     trained = table[table["seed"].isin(parameters.read_params().seeds)]
     found, rates, plain = {}, {}, {}
@@ -187,19 +210,26 @@ def skips() -> str:
     }
     heads = " | ".join(["", *(f"{name}:" for name in found)])
     rows = (" | ".join([name, *cells]) for name, cells in lines.items())
-    return (
-        f"{markdown(heads, rows)}\n\n"
-        "Each additional hidden layer changes validation accuracy by "
-        f"{_slope_with_interval(found)} percentage points with skips and by "
-        f"{_slope_with_interval(plain)} without (95 % intervals over seeds)."
+    return f"{markdown(heads, rows)}\n\n{_both_slopes(found.values(), plain.values())}"
+
+
+def _both_slopes(found: Iterable[Mapping[str, Any]], plain: Iterable[Mapping[str, Any]]) -> str:
+    """What the metrics of the models with skips and without say of the cause."""
+    one, other = (
+        _slope(pd.DataFrame(models), "val_accuracy", "val_sd") for models in (found, plain)
     )
-
-
-def _slope_with_interval(models: Mapping[str, Mapping[str, Any]]) -> str:
-    """Of a straight line through the means of models, with half its 95 % interval, in points."""
-    table = pd.DataFrame(models.values())
-    slope, half = _slope(table, "val_accuracy", "val_sd")
-    return f"{slope:+.3f} ± {half:.3f}"
+    gain = one.minus(other)
+    verdict = (
+        "significant: deep plain networks lose because they are harder to train, not because they "
+        "can represent less."
+        if gain.differs and gain.mean > 0
+        else "not significant: the question stays open."
+    )
+    return (
+        f"Each additional hidden layer changes validation accuracy by {one} percentage points with "
+        f"skips and by {other} without (95 % intervals over seeds). The difference of the slopes, "
+        f"{gain}, is {verdict}"
+    )
 
 
 def _by_rate(table: pd.DataFrame, heads: dict[str, str]) -> str:

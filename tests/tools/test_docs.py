@@ -1,6 +1,5 @@
 """Tables of the documents that are computed, not copied, from recorded tables."""
 
-import re
 
 import numpy as np
 import pandas as pd
@@ -53,26 +52,44 @@ def test_the_page_of_results_is_right_about_the_slopes(monkeypatch):
     text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     assert "L1 gains {:.2f} points and L8 {:.2f}".format(*gains) in text
     assert "Depth helps at the two lowest rates and not at higher ones" in text
-    assert [slope > half for _, slope, half in docs._slopes()] == [True] * 2 + [False] * 3
+    assert [slope.mean > slope.half for slope in docs._slopes().values()] == [True] * 2 + [
+        False
+    ] * 3
 
 
-def test_without_skips_there_is_a_trend_and_with_skips_none(monkeypatch):
-    """As docs/results.md has it below the table."""
-    monkeypatch.chdir(ROOT)
-    found = re.findall(r"([+-][\d.]+) ± ([\d.]+)", docs.skips().splitlines()[-1])
-    (with_skips, half), (without, other) = (map(float, each) for each in found)
-    assert abs(with_skips) < half
-    assert without < -other
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [(0.003, "is significant: deep"), (0.0, "is not significant"), (-0.003, "is not significant")],
+)
+def test_skips_explain_the_loss_where_the_slopes_differ(gain, verdict):
+    plain = metrics({2: 0.98, 3: 0.97, 5: 0.96})
+    found = metrics({2: 0.98, 3: 0.97 + gain, 5: 0.96 + 3 * gain})
+    slopes = [
+        100 * np.polyfit([2, 3, 5], [m["val_accuracy"] for m in of], 1)[0] for of in (found, plain)
+    ]
+    text = docs._both_slopes(found, plain)
+    assert f"by {slopes[0]:+.3f} ±" in text
+    assert f"by {slopes[1]:+.3f} ±" in text
+    assert f"{slopes[0] - slopes[1]:+.3f} ±" in text
+    assert verdict in text
 
 
 def test_a_slope_is_that_of_the_least_squares_with_students_interval():
-    models = {
-        f"L{depth}": {"depth": depth, "val_accuracy": accuracy, "val_sd": 0.002, "seeds": 5}
-        for depth, accuracy in ((2, 0.98), (3, 0.97), (5, 0.985))
-    }
-    slope, half = docs._slope_with_interval(models).split(" ± ")
-    assert float(slope) == pytest.approx(
-        100 * np.polyfit([2, 3, 5], [0.98, 0.97, 0.985], 1)[0], abs=5e-4
+    accuracies = {2: 0.98, 3: 0.97, 5: 0.985}
+    slope = docs._slope(pd.DataFrame(metrics(accuracies)), "val_accuracy", "val_sd")
+    assert slope.mean == pytest.approx(
+        100 * np.polyfit(*zip(*accuracies.items(), strict=True), 1)[0]
     )
     error = 0.002 / 5**0.5 / (14 / 3) ** 0.5  # the depths' sum of squares about their mean
-    assert float(half) == pytest.approx(100 * 2.1788 * error, abs=5e-4)  # 12 degrees of freedom
+    assert slope.half == pytest.approx(100 * 2.1788 * error, rel=1e-4)  # 12 degrees of freedom
+    twice = slope.minus(slope)
+    assert twice.mean == 0
+    assert twice.half == pytest.approx(100 * 2.0639 * error * 2**0.5, rel=1e-4)  # of 24
+
+
+def metrics(accuracies):
+    """Of models with these depths and validation accuracies, five seeds each."""
+    return [
+        {"depth": depth, "val_accuracy": accuracy, "val_sd": 0.002, "seeds": 5}
+        for depth, accuracy in accuracies.items()
+    ]
