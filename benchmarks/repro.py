@@ -1,4 +1,4 @@
-"""Runs `dvc repro` and writes what each stage took: seconds, memory, imports.
+"""Runs `dvc repro` and writes what each stage took: seconds, memory, imports, and its floor.
 
 Run it in a folder without results, such as one of `python -m tools demo --no-run`; what is up to
 date takes no time.
@@ -14,14 +14,21 @@ import sys
 import time
 from pathlib import Path
 from threading import Event, Thread
+from timeit import repeat
 from typing import Annotated, Any
 
 import pandas as pd
 import psutil
+import torch
 import typer
+from safetensors import safe_open
 
-from benchmarks import timing
+from benchmarks import timing, training
+from isoparam.budget import layer_sizes
+from isoparam.images.datasets import sizes_of
 from pipeline import commands, parameters
+from pipeline.schema import Parameters
+from stages.train import SPLIT
 
 RESULT = timing.RESULTS / "repro.csv"
 RUNNING = re.compile(r"Running stage '(.+)'")
@@ -125,6 +132,20 @@ def import_seconds(stage: str, *, torch: bool) -> float:
     return time.monotonic() - begin
 
 
+def floor_seconds(params: Parameters, name: str) -> float:
+    """Seconds of one core in which the matrix products alone of a model's training are done."""
+    model = params.models[name]
+    sizes = layer_sizes(
+        model.depth, model.width or 0, *sizes_of(params.data.dataset, params.data.own)
+    )
+    with safe_open(SPLIT / "train.safetensors", framework="np") as file:
+        images = file.get_slice("images").get_shape()[0]
+    size = params.train.batch_size
+    problem = training.Problem(*training.random_images(size, "cpu"), sizes, size)
+    epoch = training.floor_step(problem, images // size)
+    return min(repeat(epoch, number=1, repeat=3)) * params.train.epochs * len(params.seeds)
+
+
 def parts(table: pd.DataFrame) -> dict[str, float]:
     """Seconds of a run by what they go to."""
     run = table[table["stage"] != AGAIN]
@@ -140,6 +161,12 @@ def report(table: pd.DataFrame, conditions: str) -> str:
     """What the documentation says of a run, in Markdown."""
     lines = [f"{conditions}.", "", "| part | seconds |", "| --- | ---: |"]
     lines += [f"| {part} | {seconds:.1f} |" for part, seconds in parts(table).items()]
+    if "floor_s" in table:  # not in the record of the first run
+        trained = table.dropna(subset="floor_s")
+        core_seconds = ((trained["command_s"] - trained["import_s"]) * trained["cores"]).sum()
+        ratio = core_seconds / trained["floor_s"].sum()
+        floor = "the matrix products alone, on one core"
+        lines += ["", f"Seconds by cores of the stages `train` are {ratio:.2f} times {floor}."]
     lines += [
         "",
         "| stage | seconds | of them the command | its imports | peak memory, MiB | torch |",
@@ -170,6 +197,12 @@ def main(
         for stage, torch in zip(table["stage"], table["torch"], strict=True)
     ]
     params = parameters.read_params()
+    torch.set_num_threads(1)
+    table["floor_s"] = [
+        floor_seconds(params, stage.removeprefix("train@")) if stage.startswith("train@") else None
+        for stage in table["stage"]
+    ]
+    table["cores"] = commands.available_cores()
     table["dataset"] = params.data.dataset
     conditions = (
         f"`{'make' if make else 'dvc repro'}` of {params.data.dataset} with {len(params.seeds)} "

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from functools import partial
@@ -90,8 +91,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # `make test` runs the study on digits once, for its guard and what stands beside it.
         if slow_fixture or ("digits" in definitions and item.path.name != "test_digits.py"):
             item.add_marker("slow")
-    # Files of tests are shared out in this order: first those that begin with minutes of stages.
-    items.sort(key=lambda item: "digits" not in item._fixtureinfo.name2fixturedefs)  # type: ignore[attr-defined]
+    # Files of tests are shared out in this order: first those that begin with minutes of stages,
+    # then those of one long test, and last those of many short ones, so that no core waits long.
+    slow_tests = Counter(item.path for item in items if item.get_closest_marker("slow"))
+
+    def turn(item: pytest.Item) -> tuple[bool, int]:
+        of_digits = "digits" in item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+        return not of_digits, slow_tests[item.path]
+
+    items.sort(key=turn)
 
 
 class Project:

@@ -283,6 +283,8 @@ def test_the_parts_of_a_run():
     assert repro.parts(table) == {
         "training": 846.0, "drawing": 28.0, "other": 8.0, "imports": 5.0, "DVC": 5.0
     }  # fmt: skip
+    floor = {"floor_s": [None, 1128.0, None, None, None], "cores": 2}
+    assert "are 1.50 times the matrix products alone" in repro.report(table.assign(**floor), "")
 
 
 def test_the_recorded_report_of_a_run_is_that_of_the_recorded_figures():

@@ -1,6 +1,5 @@
 """Tables of the documents that are computed, not copied, from recorded tables."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
