@@ -120,8 +120,8 @@ def trend_by_rate() -> str:
     return f"At equal learning rates, {'; '.join(filter(None, parts))}."
 
 
-class _Slope(NamedTuple):
-    """Of a straight line through means over depth: points for each layer, and its error."""
+class _Estimate(NamedTuple):
+    """Of a difference or a slope, in points, and its error."""
 
     mean: float
     standard_error: float
@@ -141,13 +141,13 @@ class _Slope(NamedTuple):
         """Both, as the pages show them."""
         return f"{self.mean:+.3f} ± {self.half:.3f}"
 
-    def minus(self, other: "_Slope") -> "_Slope":
-        """The difference of two slopes from different trainings."""
+    def minus(self, other: "_Estimate") -> "_Estimate":
+        """The difference of two estimates from different trainings."""
         error = hypot(self.standard_error, other.standard_error)
-        return _Slope(self.mean - other.mean, error, self.degrees + other.degrees)
+        return _Estimate(self.mean - other.mean, error, self.degrees + other.degrees)
 
 
-def _slopes() -> dict[float, _Slope]:
+def _slopes() -> dict[float, _Estimate]:
     """The slope at each rate that two depths or more can bear."""
     table = files.read_csv(RATES, ("depth", "learning_rate", "accuracy"))
     table = table[table["depth"] > 0].dropna(subset="accuracy")
@@ -158,11 +158,11 @@ def _slopes() -> dict[float, _Slope]:
     }
 
 
-def _slope(table: pd.DataFrame, mean: str, deviation: str) -> _Slope:
+def _slope(table: pd.DataFrame, mean: str, deviation: str) -> _Estimate:
     centred = table["depth"] - table["depth"].mean()
     weights = 100 * centred / (centred**2).sum()
     error = ((weights * table[deviation]) ** 2 / table["seeds"]).sum() ** 0.5
-    return _Slope((weights * table[mean]).sum(), error, (table["seeds"] - 1).sum())
+    return _Estimate((weights * table[mean]).sum(), error, (table["seeds"] - 1).sum())
 
 
 def recipes() -> str:
@@ -203,32 +203,44 @@ def skips() -> str:
         ) | {"depth": rows["depth"].iloc[0], "seeds": len(rows)}
         rates[str(name)] = rows["learning_rate"].iloc[0]
         plain[str(name)] = files.read_json(findings.METRICS / f"depths/{name}.json")
+    gains = [_of_model(found[name]).minus(_of_model(plain[name])) for name in found]
     lines = {
         "learning rate with skips": [f"{rate:g}" for rate in rates.values()],
         "with skips": [findings.interval(m, "val_accuracy", "val") for m in found.values()],
         "without": [findings.interval(m, "val_accuracy", "val") for m in plain.values()],
+        "difference": [f"{gain.mean:+.2f} ± {gain.half:.2f}" for gain in gains],
     }
     heads = " | ".join(["", *(f"{name}:" for name in found)])
     rows = (" | ".join([name, *cells]) for name, cells in lines.items())
-    return f"{markdown(heads, rows)}\n\n{_both_slopes(found.values(), plain.values())}"
+    return f"{markdown(heads, rows)}\n\n{_cause(found.values(), plain.values(), gains[-1])}"
 
 
-def _both_slopes(found: Iterable[Mapping[str, Any]], plain: Iterable[Mapping[str, Any]]) -> str:
-    """What the metrics of the models with skips and without say of the cause."""
+def _of_model(metrics: Mapping[str, Any]) -> _Estimate:
+    seeds = metrics["seeds"]
+    return _Estimate(100 * metrics["val_accuracy"], 100 * metrics["val_sd"] / seeds**0.5, seeds - 1)
+
+
+def _cause(
+    found: Iterable[Mapping[str, Any]], plain: Iterable[Mapping[str, Any]], deepest: _Estimate
+) -> str:
+    """Why deep networks lose: the slopes with skips and without, and the gain of the deepest."""
     one, other = (
         _slope(pd.DataFrame(models), "val_accuracy", "val_sd") for models in (found, plain)
     )
     gain = one.minus(other)
-    verdict = (
-        "significant: deep plain networks lose because they are harder to train, not because they "
-        "can represent less."
-        if gain.differs and gain.mean > 0
-        else "not significant: the question stays open."
-    )
+    verdict = "is not significant: the question stays open."
+    if gain.differs and gain.mean > 0:
+        verdict = (
+            "is significant, and so is the gain of the deepest network: deep plain networks lose "
+            "because they are harder to train."
+            if deepest.differs and deepest.mean > 0
+            else "is significant, but the deepest network gains nothing by itself: with skips "
+            "depths are more alike, not better."
+        )
     return (
         f"Each additional hidden layer changes validation accuracy by {one} percentage points with "
         f"skips and by {other} without (95 % intervals over seeds). The difference of the slopes, "
-        f"{gain}, is {verdict}"
+        f"{gain}, {verdict}"
     )
 
 

@@ -57,16 +57,21 @@ def test_the_page_of_results_is_right_about_the_slopes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("gain", "verdict"),
-    [(0.003, "is significant: deep"), (0.0, "is not significant"), (-0.003, "is not significant")],
+    ("gain", "last", "verdict"),
+    [
+        (0.003, 0.003, "is significant, and so is"),
+        (0.003, 0.0, "is significant, but"),
+        (0.0, 0.003, "is not significant"),
+        (-0.003, 0.003, "is not significant"),
+    ],
 )
-def test_skips_explain_the_loss_where_the_slopes_differ(gain, verdict):
+def test_skips_explain_the_loss_where_slopes_differ_and_the_deepest_gains(gain, last, verdict):
     plain = metrics({2: 0.98, 3: 0.97, 5: 0.96})
     found = metrics({2: 0.98, 3: 0.97 + gain, 5: 0.96 + 3 * gain})
     slopes = [
         100 * np.polyfit([2, 3, 5], [m["val_accuracy"] for m in of], 1)[0] for of in (found, plain)
     ]
-    text = docs._both_slopes(found, plain)
+    text = docs._cause(found, plain, docs._Estimate(100 * last, 0.01, 8))
     assert f"by {slopes[0]:+.3f} ±" in text
     assert f"by {slopes[1]:+.3f} ±" in text
     assert f"{slopes[0] - slopes[1]:+.3f} ±" in text
