@@ -139,7 +139,7 @@ class _Estimate(NamedTuple):
 
     def __str__(self) -> str:
         """Both, as the pages show them."""
-        return f"{self.mean:+.3f} ± {self.half:.3f}"
+        return f"{self.mean:+z.3f} ± {self.half:.3f}"
 
     def minus(self, other: "_Estimate") -> "_Estimate":
         """The difference of two estimates from different trainings."""
@@ -208,7 +208,7 @@ def skips() -> str:
         "learning rate with skips": [f"{rate:g}" for rate in rates.values()],
         "with skips": [findings.interval(m, "val_accuracy", "val") for m in found.values()],
         "without": [findings.interval(m, "val_accuracy", "val") for m in plain.values()],
-        "difference": [f"{gain.mean:+.2f} ± {gain.half:.2f}" for gain in gains],
+        "difference": [f"{gain.mean:+z.2f} ± {gain.half:.2f}" for gain in gains],
     }
     heads = " | ".join(["", *(f"{name}:" for name in found)])
     rows = (" | ".join([name, *cells]) for name, cells in lines.items())
