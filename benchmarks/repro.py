@@ -21,11 +21,11 @@ import pandas as pd
 import psutil
 import torch
 import typer
-from safetensors import safe_open
 
 from benchmarks import timing, training
 from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
+from isoparam.images.files import load_images
 from pipeline import commands, parameters
 from pipeline.schema import Parameters
 from stages.train import SPLIT
@@ -134,12 +134,9 @@ def import_seconds(stage: str, *, torch: bool) -> float:
 
 def floor_seconds(params: Parameters, name: str) -> float:
     """Seconds of one core in which the matrix products alone of a model's training are done."""
-    model = params.models[name]
-    sizes = layer_sizes(
-        model.depth, model.width or 0, *sizes_of(params.data.dataset, params.data.own)
-    )
-    with safe_open(SPLIT / "train.safetensors", framework="np") as file:
-        images = file.get_slice("images").get_shape()[0]
+    model, shape = params.models[name], sizes_of(params.data.dataset, params.data.own)
+    sizes = layer_sizes(model.depth, model.width or 0, *shape)
+    images = len(load_images(SPLIT / "train.safetensors", *shape).images)
     size = params.train.batch_size
     problem = training.Problem(*training.random_images(size, "cpu"), sizes, size)
     epoch = training.floor_step(problem, images // size)
