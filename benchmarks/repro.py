@@ -1,4 +1,4 @@
-"""Runs `dvc repro` and writes what each stage took: seconds, memory, imports, and its floor.
+"""Runs `dvc repro` and writes what each stage took: seconds, memory, imports, a training's floor.
 
 Run it in a folder without results, such as one of `python -m tools demo --no-run`; what is up to
 date takes no time.
@@ -19,13 +19,13 @@ from typing import Annotated, Any
 
 import pandas as pd
 import psutil
-import torch
 import typer
 
-from benchmarks import timing, training
+from benchmarks import timing
 from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
 from isoparam.images.files import load_images
+from isoparam.network import bits
 from pipeline import commands, parameters
 from pipeline.schema import Parameters
 from stages.train import SPLIT
@@ -132,15 +132,23 @@ def import_seconds(stage: str, *, torch: bool) -> float:
     return time.monotonic() - begin
 
 
-def floor_seconds(params: Parameters, name: str) -> float:
-    """Seconds of one core in which the matrix products alone of a model's training are done."""
-    model, shape = params.models[name], sizes_of(params.data.dataset, params.data.own)
-    sizes = layer_sizes(model.depth, model.width or 0, *shape)
+def floor_seconds(params: Parameters, stages: list[str]) -> dict[str, float]:
+    """Seconds of one core in which the matrix products alone of each training are done."""
+    # It sets variables that the run would inherit.
+    from benchmarks import training  # noqa: PLC0415
+
+    bits.use_one_thread()
+    shape, size = sizes_of(params.data.dataset, params.data.own), params.train.batch_size
     images = len(load_images(SPLIT / "train.safetensors", *shape).images)
-    size = params.train.batch_size
-    problem = training.Problem(*training.random_images(size, "cpu"), sizes, size)
-    epoch = training.floor_step(problem, images // size)
-    return min(repeat(epoch, number=1, repeat=3)) * params.train.epochs * len(params.seeds)
+    found = {}
+    for stage in stages:
+        model = params.models[stage.removeprefix("train@")]
+        sizes = layer_sizes(model.depth, model.width or 0, *shape)
+        problem = training.Problem(*training.random_images(size, "cpu"), sizes, size)
+        epoch = training.floor_step(problem, images // size)
+        seconds = min(repeat(epoch, number=1, repeat=3))
+        found[stage] = seconds * params.train.epochs * len(params.seeds)
+    return found
 
 
 def parts(table: pd.DataFrame) -> dict[str, float]:
@@ -158,7 +166,8 @@ def report(table: pd.DataFrame, conditions: str) -> str:
     """What the documentation says of a run, in Markdown."""
     lines = [f"{conditions}.", "", "| part | seconds |", "| --- | ---: |"]
     lines += [f"| {part} | {seconds:.1f} |" for part, seconds in parts(table).items()]
-    if "floor_s" in table:  # not in the record of the first run
+    # Not in the record of the first run, nor of one that trains nothing.
+    if "floor_s" in table and table["floor_s"].notna().any():
         trained = table.dropna(subset="floor_s")
         core_seconds = ((trained["command_s"] - trained["import_s"]) * trained["cores"]).sum()
         ratio = core_seconds / trained["floor_s"].sum()
@@ -194,11 +203,8 @@ def main(
         for stage, torch in zip(table["stage"], table["torch"], strict=True)
     ]
     params = parameters.read_params()
-    torch.set_num_threads(1)
-    table["floor_s"] = [
-        floor_seconds(params, stage.removeprefix("train@")) if stage.startswith("train@") else None
-        for stage in table["stage"]
-    ]
+    trained = [stage for stage in table["stage"] if stage.startswith("train@")]
+    table["floor_s"] = table["stage"].map(floor_seconds(params, trained))
     table["cores"] = commands.available_cores()
     table["dataset"] = params.data.dataset
     conditions = (

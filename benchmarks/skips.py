@@ -19,7 +19,7 @@ from isoparam.budget import layer_sizes
 from isoparam.images.datasets import sizes_of
 from isoparam.network import bits
 from isoparam.network.recipe import Recipe
-from pipeline import files, parameters
+from pipeline import files, parameters, trainings
 from pipeline.schema import Parameters
 from stages.choose import best_rate, mean_accuracies
 from stages.tune import trials
@@ -58,6 +58,7 @@ def main(
         both.insert(1, "depth", model.depth)
         tables.append(both)
         files.write_csv(OUT, pd.concat(tables))
+        trainings.forget(name)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,9 @@ def _cause(
     )
     gain = one.minus(other)
     verdict = "is not significant: the question stays open."
-    if gain.differs and gain.mean > 0:
+    if gain.differs and gain.mean < 0:
+        verdict = "is significant: with skips depth costs more."
+    elif gain.differs:
         verdict = (
             "is significant, and so is the gain of the deepest network: deep plain networks lose "
             "because they are harder to train."

@@ -62,7 +62,7 @@ def test_the_page_of_results_is_right_about_the_slopes(monkeypatch):
         (0.003, 0.003, "is significant, and so is"),
         (0.003, 0.0, "is significant, but"),
         (0.0, 0.003, "is not significant"),
-        (-0.003, 0.003, "is not significant"),
+        (-0.003, 0.003, "is significant: with skips depth costs more"),
     ],
 )
 def test_skips_explain_the_loss_where_slopes_differ_and_the_deepest_gains(gain, last, verdict):
