@@ -135,8 +135,9 @@ def fail_beside_others(path, report):
 
 
 def workers_left():
-    """The children of the fork server, which is a child of this process."""
-    return [c for child in psutil.Process().children() for c in child.children()]
+    """The children of the fork server, which is a child of this process, as a browser may be."""
+    mine = psutil.Process().children()
+    return [c for p in mine if "forkserver" in " ".join(p.cmdline()) for c in p.children()]
 
 
 @pytest.mark.parametrize("work", [wait_long, report_for_long])
