@@ -25,7 +25,11 @@ from tools import demo
 
 RECORD = Path("record/digits.json")
 
+# Of the depths those that differ in code, some in between, and the deepest.
 CHANGES = demo.CHANGES | {
+    ("models",): {
+        f"L{depth}": {"depth": depth} | ({"width": 1} if depth else {}) for depth in (0, 1, 2, 3, 8)
+    },
     ("train", "epochs"): 3,
     ("train", "strict"): True,
     ("seeds",): [0, 7, 8],
