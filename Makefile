@@ -17,14 +17,13 @@ repro: .venv/ready
 	@python -m tools mend
 	@python -m tools repro
 
-test: repository .venv/ready
+test: TESTS := -m 'not slow'
+
+test test-all: repository .venv/ready
 	ruff check .
 	ruff format --check .
 	mypy isoparam pipeline stages tools
-	$(PYTEST) -m 'not slow'
-
-test-all: test
-	$(PYTEST) -m slow
+	$(PYTEST) $(TESTS)
 
 # Does this machine give what is recorded? One depth trained from nothing, in minutes.
 verify: repository .venv/ready

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,8 +14,10 @@ from typing import Any
 
 import browser as browser_
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
+from isoparam.network import bits
 from pipeline import processes
 from tools import demo, guard
 
@@ -78,6 +81,12 @@ def slow(fixture: Callable[..., Any]) -> Callable[..., Any]:
     return fixture
 
 
+def _definitions(item: pytest.Item) -> dict[str, Any]:
+    """The fixtures that a test uses, directly or not, by name."""
+    definitions: dict[str, Any] = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    return definitions
+
+
 def pytest_sessionstart() -> None:
     """Threads are set in time."""
     assert "torch" not in sys.modules
@@ -86,18 +95,20 @@ def pytest_sessionstart() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test's tier follows from the fixtures that it uses."""
     for item in items:
-        definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+        definitions = _definitions(item)
         slow_fixture = any(hasattr(f.func, "slow") for used in definitions.values() for f in used)
         # `make test` runs the study on digits once, for its guard and what stands beside it.
         if slow_fixture or ("digits" in definitions and item.path.name != "test_digits.py"):
             item.add_marker("slow")
-    # Files of tests are shared out in this order: first those that begin with minutes of stages,
-    # then those of one long test, and last those of many short ones, so that no core waits long.
+    # Files are shared out in this order: the one that makes the study on digits for all; those that
+    # do not wait for it, first the ones of few and long tests; those that do; those of quick tests.
     slow_tests = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    on_digits = {item.path for item in items if "digits" in _definitions(item)}
 
-    def turn(item: pytest.Item) -> tuple[bool, int]:
-        of_digits = "digits" in item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-        return not of_digits, slow_tests[item.path]
+    def turn(item: pytest.Item) -> tuple[bool, bool, bool, int]:
+        makes_it = item.path.name == "test_digits.py"
+        quick = item.path not in slow_tests
+        return not makes_it, quick, item.path in on_digits, slow_tests[item.path]
 
     items.sort(key=turn)
 
@@ -227,30 +238,61 @@ def other_circumstances() -> Iterator[None]:
         os.umask(umask)
 
 
+def made_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Project:
+    """A copy of what `make` leaves in a folder: the first process to need it makes it for all."""
+    own = factory.getbasetemp()
+    made = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / f"{name} of all"
+    with FileLock(made.with_suffix(".lock")):
+        if not made.exists():
+            partial = made.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            make(partial)
+            partial.rename(made)
+    folder = factory.mktemp(name) / "with spaces, ä"
+    shutil.copytree(made, folder, symlinks=True)
+    return Project(folder)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The whole study on digits, short and in strict mode, under other circumstances."""
-    folder = tmp_path_factory.mktemp("digits") / "with spaces, ä"
-    project = make_project(folder, guard.CHANGES, demo.LEARNING_RATE)
-    with other_circumstances():
-        guard.run_stages(folder)
-    project.commit("digits")
-    return project
+
+    def make(folder: Path) -> None:
+        project = make_project(folder, guard.CHANGES, demo.LEARNING_RATE)
+        with other_circumstances():
+            guard.run_stages(folder)
+        project.commit("digits")
+
+    return made_once(tmp_path_factory, "digits", make)
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[None]:
+    """The instructions of strict mode, without which each stage on digits would start twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in bits.STRICT.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")
 @slow
 def few(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The study with few models and stages, run by a plain `dvc repro`; its commit is before."""
-    project = make_project(tmp_path_factory.mktemp("few") / "plain", FEW, demo.LEARNING_RATE)
-    path, yaml = project.folder / "dvc.yaml", YAML()
-    document = yaml.load(path)
-    for name in set(document["stages"]) - FEW_STAGES:
-        del document["stages"][name]
-    yaml.dump(document, path)
-    project.commit("few")
-    project.run("dvc", "repro")
-    return project
+
+    def make(folder: Path) -> None:
+        project = make_project(folder, FEW, demo.LEARNING_RATE)
+        path, yaml = folder / "dvc.yaml", YAML()
+        document = yaml.load(path)
+        for name in set(document["stages"]) - FEW_STAGES:
+            del document["stages"][name]
+        yaml.dump(document, path)
+        project.commit("few")
+        project.run("dvc", "repro")
+
+    return made_once(tmp_path_factory, "few", make)
 
 
 @pytest.fixture(scope="session", params=browser_.FOUND or [None])

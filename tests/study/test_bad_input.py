@@ -257,8 +257,9 @@ def call(folder, command):
 
 @pytest.fixture(scope="module")
 @slow
-def study(digits, tmp_path_factory):
+def study(digits, strict, tmp_path_factory):
     """A copy of the finished study on digits."""
+    del strict
     path = tmp_path_factory.mktemp("bad_study") / "study"
     shutil.copytree(digits.folder, path)
     return Project(path)

@@ -12,6 +12,7 @@ import pytest
 from conftest import Project, other_circumstances, slow
 from ruamel.yaml import YAML
 
+from isoparam.network import bits
 from tools import guard
 
 RECORDED = ("dvc.lock", "metrics", "plots", "models", "data")
@@ -97,7 +98,7 @@ def test_the_guard_sees_a_change_of_what_no_stage_depends_on(
 ):
     edit(tampered.folder / name, old, new)
     tampered.run("dvc", "status", "--quiet", stage)  # it fails where the stage is stale
-    tampered.run("python", "-m", *f"stages.{stage}".replace("@", " ").split())
+    tampered.run("python", "-m", *f"stages.{stage}".replace("@", " ").split(), **bits.STRICT)
     found = guard.differences(guard.outputs(digits.folder), guard.outputs(tampered.folder))
     assert found
     assert [line for line in found if not re.match(expected, line)] == []
@@ -188,7 +189,7 @@ def wider(digits, tmp_path_factory) -> Branch:
     document["models"]["L3"]["width"] += 10
     yaml.dump(document, folder / "params.yaml")
     status = project.run("dvc", "status", "--json")
-    output = project.run("dvc", "repro")
+    output = project.run("dvc", "repro", **bits.STRICT)
     project.commit("L3 is wider")
     return Branch(project, status, output)
 

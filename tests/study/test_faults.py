@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 from conftest import Project, slow
 
-from isoparam.network import bits
 from stages import (
     aggregate,
     diagnose,
@@ -41,20 +40,14 @@ WHEN_MENDED = "solve this and run `dvc repro`, which resumes from here"
 
 @pytest.fixture(scope="module")
 @slow
-def finished(digits, tmp_path_factory):
+def finished(digits, strict, tmp_path_factory):
     """A copy of the finished study, and all that it wrote."""
+    del strict
     folder = tmp_path_factory.mktemp("faults") / "study"
     shutil.copytree(digits.folder, folder)
     project = Project(folder)
     project.run("dvc", "repro")
     return project, project.content(*RESULTS)
-
-
-@pytest.fixture
-def strict(monkeypatch):
-    """Stages of the study, which is strict, may be called as functions."""
-    for name, value in bits.STRICT.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -172,7 +165,6 @@ def test_a_damaged_cache_is_reported_by_the_stage_that_gets_it(study):
     cure(study, [out for _, out, _, _ in IN_CACHE if (study.folder / out).exists()])
 
 
-@pytest.mark.usefixtures("strict")
 def test_a_stage_run_by_hand_takes_what_is_there(study, monkeypatch):
     monkeypatch.chdir(study.folder)
     for out in ("models/depths/L1", "models/instance"):
@@ -216,7 +208,6 @@ def files_of_at_most(size_bytes) -> Iterator[None]:
     ],
     ids=lambda value: getattr(value, "__module__", ""),
 )
-@pytest.mark.usefixtures("strict")
 def test_a_stage_that_cannot_write_says_so_and_leaves_what_was_there(
     finished, monkeypatch, main, arguments
 ):

@@ -1,6 +1,7 @@
 """The demo: what is committed, on which branches, and what of the user's it never replaces."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import psutil
 import pytest
 from conftest import ROOT, Project, slow
 
+from isoparam.network import bits
 from tools import demo, environment, plots_page, report, repro
 
 PARAMS = "params.yaml"
@@ -123,13 +125,16 @@ def test_from_a_zip_it_says_what_to_do(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 @slow
-def played(tmp_path_factory) -> Project:
-    """The demo as `make demo` makes it."""
-    folder = tmp_path_factory.mktemp("played") / "demo"
-    Project(ROOT).run("python", "-m", "tools", "demo", str(folder))
-    return Project(folder)
+def played(digits, tmp_path) -> Project:
+    """The demo after its first run, which is that of the tests."""
+    project = Project(tmp_path / "demo")
+    shutil.copytree(digits.folder, project.folder, symlinks=True)
+    project.run(
+        "python", "-c", "from tools import demo; demo.run_study(demo.Path())", **bits.STRICT
+    )
+    return project
 
 
 def test_its_branches_are_compared_offline_as_its_readme_says(played):
