@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from isoparam.budget import count_parameters
+from isoparam.budget import count_parameters, layer_sizes
 from isoparam.images.datasets import Dataset, sizes_of
 from isoparam.network.recipe import Precision, Recipe
 
@@ -69,6 +69,11 @@ class Data(_Section):
             )
         return self
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Features and classes."""
+        return sizes_of(self.dataset, self.own)
+
 
 class Train(_Section):
     """Stochastic gradient descent, as `Recipe` takes it, and where it runs."""
@@ -114,6 +119,10 @@ class Model(_Section):
         if not self.depth and self.width is not None:
             raise ValueError(f"depth 0 has no hidden layer: remove `width: {self.width}`")
         return self
+
+    def sizes(self, data: Data) -> list[int]:
+        """Sizes of all layers, input and output included."""
+        return layer_sizes(self.depth, self.width or 0, *data.sizes)
 
 
 class Tuning(_Section):
@@ -193,7 +202,7 @@ class Parameters(_Section):
     @model_validator(mode="after")
     def _budget_can_be_met(self) -> Self:
         for name, model in self.models.items():
-            smallest = count_parameters(model.depth, 1, *sizes_of(self.data.dataset, self.data.own))
+            smallest = count_parameters(model.depth, 1, *self.data.sizes)
             if model.depth and self.budget < smallest:
                 raise ValueError(
                     f"budget {self.budget:,} is below the smallest network of models.{name}: depth "
@@ -203,7 +212,7 @@ class Parameters(_Section):
 
     @model_validator(mode="after")
     def _samples_are_other_classes(self) -> Self:
-        _, classes = sizes_of(self.data.dataset, self.data.own)
+        _, classes = self.data.sizes
         for name, run in self.sampled.runs.items():
             if (run.samples or 0) >= classes:
                 raise ValueError(

@@ -8,21 +8,9 @@ import typer
 from pipeline import commands
 
 NAMES = (
-    "accept",
-    "demo",
-    "docs",
-    "export",
-    "guard",
-    "mend",
-    "own",
-    "plot-budgets",
-    "plots-page",
-    "predict",
-    "report",
-    "repro",
-    "verify",
-    "widths",
-)
+    "accept demo docs export guard mend own plot-budgets plots-page predict report repro verify "
+    "widths"
+).split()
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 

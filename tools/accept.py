@@ -27,16 +27,16 @@ def main() -> None:
     if not changes:
         print("There is nothing to accept: dvc.lock has the hashes of the current code.")
         return
-    check_that_code_alone_changed(changes)
+    _check_that_code_alone_changed(changes)
     record = guard.read_record()
     if reason := guard.not_comparable(record) or guard.figures_not_comparable(record):
         raise ValueError(f"nothing can be accepted here, where the guard cannot compare: {reason}")
     with TemporaryDirectory(prefix="isoparam-") as temporary:
-        old = clone_the_recorded_code(Path(temporary) / "recorded")
+        old = _clone_the_recorded_code(Path(temporary) / "recorded")
         guard.main(record=False)
         anew = bool({"download", "split"} & set(changes))
-        before = train(Path(temporary) / "before", old, anew=False)
-        after = train(Path(temporary) / "after", verify.ROOT, anew=anew)
+        before = _train(Path(temporary) / "before", old, anew=False)
+        after = _train(Path(temporary) / "after", verify.ROOT, anew=anew)
     if differing := [path for path in before | after if before.get(path) != after.get(path)]:
         raise ValueError(
             f"the current code gives other bytes than the recorded code: {', '.join(differing)}: "
@@ -47,55 +47,32 @@ def main() -> None:
     print("Recorded: commit dvc.lock and tuning/dvc.lock together with the change.")
 
 
-def check_that_code_alone_changed(changes: dict[str, Any]) -> None:
-    """Check that all results have the recorded bytes and that no parameter changed.
-
-    Args:
-        changes: what `dvc status --json` says.
-
-    Raises:
-        ValueError: naming the first that is missing or changed.
-    """
-    for path, state in _of_kind(changes, "changed outs"):
+def _check_that_code_alone_changed(changes: dict[str, Any]) -> None:
+    """Refuse results without the recorded bytes, and changed parameters."""
+    for path, state in verify.of_kind(changes, "changed outs"):
         raise ValueError(
             f"{path} is {state}, and accepting needs the recorded results: run `dvc checkout`, or "
             "`make` before the change"
         )
-    changed = _of_kind({s: each for s, each in changes.items() if s != "check"}, "changed deps")
-    for path, state in changed:
+    checked = {stage: each for stage, each in changes.items() if stage != "check"}
+    for path, state in verify.of_kind(checked, "changed deps"):
         if isinstance(state, dict) or not path.startswith(CODE):
             text = f"{path}: {', '.join(state)}" if isinstance(state, dict) else path
             raise ValueError(f"{text} changed, which is not code: run `make`")
 
 
-def _of_kind(changes: dict[str, Any], kind: str) -> list[tuple[str, Any]]:
-    """What changed and how; a changed command is a word instead of a mapping."""
-    mappings = [
-        each if isinstance(each, dict) else {"changed deps": {stage: {each: {}}}}
-        for stage, listed in changes.items()
-        for each in listed
-    ]
-    return [pair for mapping in mappings for pair in mapping.get(kind, {}).items()]
-
-
-def clone_the_recorded_code(folder: Path) -> Path:
-    """The project as of the commit that recorded last.
-
-    Raises:
-        ValueError: if its code is not what dvc.lock says.
-    """
+def _clone_the_recorded_code(folder: Path) -> Path:
+    """The project as of the commit that recorded last, whose code must be that of dvc.lock."""
     locks = [lock for lock in LOCKS if lock.exists()]
     command = "git", "log", "-1", "--format=%H", "--", *map(str, locks)
     commit = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    for command in (
-        ("git", "clone", "--quiet", "--shared", "--no-checkout", ".", str(folder)),
-        ("git", "-C", str(folder), "checkout", "--quiet", commit),
-    ):
-        subprocess.run(command, check=True)
+    clone = "git", "clone", "--quiet", "--shared", "--no-checkout", ".", str(folder)
+    subprocess.run(clone, check=True)
+    subprocess.run(["git", "-C", str(folder), "checkout", "--quiet", commit], check=True)
     for lock in locks:
         shutil.copy(lock, folder / lock)
     changes = json.loads(verify.dvc("--cd", str(folder), "status", "--json"))
-    for path, _ in _of_kind(changes, "changed deps"):
+    for path, _ in verify.of_kind(changes, "changed deps"):
         if path.startswith(CODE):
             raise ValueError(
                 f"{path} of commit {commit[:9]}, the last with another dvc.lock, is not that of "
@@ -104,17 +81,8 @@ def clone_the_recorded_code(folder: Path) -> Path:
     return folder
 
 
-def train(folder: Path, code: Path, *, anew: bool) -> dict[str, str]:
-    """Train the shallowest and the deepest of the networks with hidden layers.
-
-    Args:
-        folder: where to; made.
-        code: the project whose code and parameters are used.
-        anew: whether to recompute the split.
-
-    Returns:
-        MD5 of the outputs by path.
-    """
+def _train(folder: Path, code: Path, *, anew: bool) -> dict[str, str]:
+    """Train the shallowest and the deepest network with hidden layers; MD5 of outputs by path."""
     folder.mkdir()
     verify.prepare(folder, code, anew=anew)
     with parameters.edited_params(folder / parameters.PARAMETERS) as document:

@@ -28,7 +28,6 @@ CHANGES: dict[tuple[str, ...], Any] = {
 }
 LEARNING_RATE = 0.02
 
-
 # The branch to compare with `main` has this network, which is off the budget.
 BRANCH, WIDER = "wider", ("L2", 200)
 
@@ -94,7 +93,7 @@ def main(
         os.environ.pop(name, None)
     setup.require_repository()
     if folder.exists():
-        check_replaceable(folder)
+        _check_replaceable(folder)
         shutil.rmtree(folder)
     make(folder, CHANGES, LEARNING_RATE)
     if run:
@@ -103,16 +102,13 @@ def main(
         run_study(folder)
         print(f"\n{folder} is ready after {(time.monotonic() - begin) / 60:.1f} minutes.")
         print(f"Open {folder / 'report/index.html'}, one page with all results.")
-        print(f"Compare two branches: cd {folder} && {dvc_of()} plots diff main {BRANCH}")
+        dvc = Path(sys.prefix, "bin/dvc").absolute()
+        print(f"Compare two branches: cd {folder} && {dvc} plots diff main {BRANCH}")
         print(f"{folder / 'README.md'} says what else to try.")
 
 
-def check_replaceable(folder: Path) -> None:
-    """Find nothing of the user's in a folder.
-
-    Raises:
-        ValueError: if it is no demo, or changed since it was made.
-    """
+def _check_replaceable(folder: Path) -> None:
+    """Refuse a folder that is no demo, or that the user changed since it was made."""
     if not (folder / ".demo").exists():
         raise ValueError(f"{folder} exists and is not an earlier demo: name another folder")
     if not (folder / FINISHED).exists():
@@ -137,12 +133,8 @@ def run_study(folder: Path) -> None:
         repro.run()
         files.write_json(environment.ENVIRONMENT, environment.environment())
         model, width = WIDER
-        files.write(
-            Path("README.md"),
-            README.format(
-                folder=Path.cwd(), activate=activate, model=model, width=width, branch=BRANCH
-            ),
-        )
+        names = {"folder": Path.cwd(), "activate": activate, "model": model, "width": width}
+        files.write(Path("README.md"), README.format(branch=BRANCH, **names))
         commit(Path(), "The study on digits")
         call(Path(), "git", "switch", "--quiet", "--create", BRANCH)
         with parameters.edited_params() as document:
@@ -154,11 +146,6 @@ def run_study(folder: Path) -> None:
         plots_page.main()
         report.main()
         FINISHED.touch()
-
-
-def dvc_of() -> str:
-    """The dvc of this environment, as it is called from anywhere."""
-    return str(Path(sys.prefix, "bin/dvc").absolute())
 
 
 def make(folder: Path, changes: dict[tuple[str, ...], Any], learning_rate: float) -> None:
@@ -173,22 +160,16 @@ def make(folder: Path, changes: dict[tuple[str, ...], Any], learning_rate: float
 
 def commit(folder: Path, message: str) -> None:
     """Commit all that is there, whatever the user's settings say of signatures and hooks."""
-    settings = ("user.name=demo", f"user.email={IDENTITY}", "commit.gpgsign=false")
-    options = [
-        part for each in (*settings, f"core.hooksPath={os.devnull}") for part in ("-c", each)
-    ]
+    identity = "-c", "user.name=demo", "-c", f"user.email={IDENTITY}"
+    plain = "-c", "commit.gpgsign=false", "-c", f"core.hooksPath={os.devnull}"
     call(folder, "git", "add", "--all")
-    call(folder, "git", *options, "commit", "--quiet", "--message", message)
+    call(folder, "git", *identity, *plain, "commit", "--quiet", "--message", message)
 
 
 def copy(folder: Path) -> None:
     """Copy what git tracks or would track, without the record of the study on MNIST."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    command = "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"
+    listed = subprocess.run(command, check=True, capture_output=True, text=True)
     for name in filter(None, listed.stdout.split("\0")):
         source, target = Path(name), folder / name
         recorded = source.parts[0] in {"metrics", "plots", "tuning"} or source.name == "dvc.lock"
@@ -213,7 +194,4 @@ def edit(folder: Path, changes: dict[tuple[str, ...], Any], learning_rate: float
 def call(folder: Path, *command: str) -> None:
     """Run a command in the folder, with this interpreter as its `python`."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    try:
-        subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, check=True)
-    except subprocess.CalledProcessError as error:
-        raise ValueError(f"`{' '.join(command)}` failed in {folder}") from error
+    subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, check=True)

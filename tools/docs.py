@@ -1,10 +1,9 @@
 """Writes the text between marker lines in README.md and docs/ from the recorded results."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from math import hypot, isnan
+from functools import partial
+from math import hypot
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,28 +11,15 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
-from isoparam.images.datasets import sizes_of
 from isoparam.results.statistics import described
 from pipeline import files, parameters
-from tools import findings
+from tools import findings, verify
 from tools.findings import markdown, percent
 
-DOCUMENTS = (
-    Path("README.md"),
-    Path("docs/homework.md"),
-    Path("docs/results.md"),
-    Path("docs/diagnostics.md"),
-    Path("docs/sampled_softmax.md"),
-    Path("docs/performance.md"),
-    Path("docs/reproducibility.md"),
-    Path("docs/scale.md"),
-    Path("docs/model_card.md"),
-    Path("studies/fashion/README.md"),
-)
+DOCUMENTS = ("README.md", "docs/*.md", "studies/*/README.md")
 DIAGNOSTICS = Path("plots/diagnostics")
 RECORDS = Path("benchmarks/results")
 TRAINING = RECORDS / "training/amd-epyc-family-25-model-17"
-RECORDED = ("scale", "emulated", "strict_cost")
 RATES = Path("tuning/learning_rates.csv")
 # What benchmarks/recipes.py changes.
 CHANGED = ("epochs", "weight_decay", "warmup")
@@ -42,7 +28,7 @@ BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTAL
 
 def main() -> None:
     """Rewrite the generated blocks of the documents."""
-    for path in DOCUMENTS:
+    for path in [path for pattern in DOCUMENTS for path in Path().glob(pattern)]:
         old = path.read_text(encoding="utf-8")
         new = fill(old)
         if new != old:
@@ -64,7 +50,7 @@ def fill(text: str) -> str:
 def widths() -> str:
     """The table of widths at the homework's depths, by the formula and as chosen."""
     params = parameters.read_params()
-    sizes = sizes_of(params.data.dataset, params.data.own)
+    sizes = params.data.sizes
     rows = []
     for depth in range(1, 9):
         width = width_for_budget(params.budget, depth, *sizes)
@@ -81,29 +67,22 @@ def widths() -> str:
 def metrics_show() -> str:
     """What `dvc metrics show` prints."""
     command = ["metrics", "show", "--precision", "4", "metrics/summary.json"]
-    shown = subprocess.run(
-        [sys.executable, "-m", "dvc", *command], check=True, capture_output=True, text=True
-    )
-    lines = [line.rstrip() for line in shown.stdout.strip().splitlines()]
+    lines = [line.rstrip() for line in verify.dvc(*command).strip().splitlines()]
     return "\n".join(["```console", f"$ dvc {' '.join(command)}", *lines, "```"])
 
 
 def learning_rates() -> str:
     """The table of the learning rates that were tried, those chosen in bold, and slopes below."""
     table = files.read_csv(RATES, ("model", "learning_rate", "accuracy", "chosen"))
-    table["cell"] = [
-        "diverged" if isnan(accuracy) else percent(accuracy) for accuracy in table["accuracy"]
-    ]
-    slopes = [
-        {
-            "model": "slope",
-            "learning_rate": rate,
-            "cell": str(slope),
-            "chosen": False,
-        }
+    cells = table["accuracy"].map(percent).mask(table["accuracy"].isna(), "diverged")
+    table["cell"] = cells.mask(table["chosen"], "**" + cells + "**")
+    slopes = pd.DataFrame(
+        {"model": "slope", "learning_rate": rate, "cell": str(slope)}
         for rate, slope in _slopes().items()
-    ]
-    return _by_rate(pd.concat([table, pd.DataFrame(slopes)]), {"model": ""})
+    )
+    table = pd.concat([table, slopes]).sort_values("learning_rate", kind="stable")
+    table["head"] = [f"{rate:g}:" for rate in table["learning_rate"]]
+    return _by_head(table.rename(columns={"model": "contestant"}), "")
 
 
 def trend_by_rate() -> str:
@@ -220,13 +199,9 @@ def _of_model(metrics: Mapping[str, Any]) -> _Estimate:
     return _Estimate(100 * metrics["val_accuracy"], 100 * metrics["val_sd"] / seeds**0.5, seeds - 1)
 
 
-def _cause(
-    found: Iterable[Mapping[str, Any]], plain: Iterable[Mapping[str, Any]], deepest: _Estimate
-) -> str:
+def _cause(found: Iterable[Any], plain: Iterable[Any], deepest: _Estimate) -> str:
     """Why deep networks lose: the slopes with skips and without, and the gain of the deepest."""
-    one, other = (
-        _slope(pd.DataFrame(models), "val_accuracy", "val_sd") for models in (found, plain)
-    )
+    one, other = (_slope(pd.DataFrame(of), "val_accuracy", "val_sd") for of in (found, plain))
     gain = one.minus(other)
     verdict = "is not significant: the question stays open."
     if gain.differs and gain.mean < 0:
@@ -244,23 +219,6 @@ def _cause(
         f"skips and by {other} without (95 % intervals over seeds). The difference of the slopes, "
         f"{gain}, {verdict}"
     )
-
-
-def _by_rate(table: pd.DataFrame, heads: dict[str, str]) -> str:
-    """A row for each run, a column for each learning rate: the cells, those chosen in bold."""
-    table["cell"] = table["cell"].mask(table["chosen"], "**" + table["cell"] + "**")
-    rates = sorted(set(table["learning_rate"]))
-    rows = []
-    for names, run in table.groupby([*heads], sort=False):
-        cells = dict(zip(run["learning_rate"], run["cell"], strict=True))
-        first = (name if isinstance(name, str) else f"{name:g}" for name in names)
-        rows.append(" | ".join([*first, *(cells.get(rate, "") for rate in rates)]))
-    return markdown(" | ".join([*heads.values(), *(f"{rate:g}:" for rate in rates)]), rows)
-
-
-def bfloat16() -> str:
-    """The study with matrix products in bfloat16."""
-    return findings.study("bfloat16")
 
 
 def diagnostics() -> str:
@@ -328,26 +286,20 @@ def processes() -> str:
     )
 
 
-def printed(name: str) -> Callable[[], str]:
-    """What fills a block with what an example printed: a sentence on its data, and a table."""
-
-    def table() -> str:
-        path = RECORDS / f"{name}.csv"
-        note = path.read_text(encoding="utf-8").partition("\n")[0]
-        rows = pd.read_csv(path, comment="#", dtype=str)
-        found = rows.columns[4:]
-        heads = [("ms_a_step", "ms a step:", rows.drop_duplicates("loss"))] + [
-            (column, f"{column.replace('_', ' ')}, {seconds} s:", of_time)
-            for column in found
-            for seconds, of_time in rows.groupby("processor_s", sort=False)
-        ]
-        cells = pd.concat(
-            of.assign(contestant=of["loss"], head=head, cell=of[column])
-            for column, head, of in heads
-        )
-        return f"{note.removeprefix('# ')}:\n\n{_by_head(cells, 'loss')}"
-
-    return table
+def printed(name: str) -> str:
+    """What an example printed: a sentence on its data, and a table."""
+    path = RECORDS / f"{name}.csv"
+    note = path.read_text(encoding="utf-8").partition("\n")[0]
+    rows = pd.read_csv(path, comment="#", dtype=str)
+    heads = [("ms_a_step", "ms a step:", rows.drop_duplicates("loss"))] + [
+        (column, f"{column.replace('_', ' ')}, {seconds} s:", of_time)
+        for column in rows.columns[4:]
+        for seconds, of_time in rows.groupby("processor_s", sort=False)
+    ]
+    cells = pd.concat(
+        of.assign(contestant=of["loss"], head=head, cell=of[column]) for column, head, of in heads
+    )
+    return f"{note.removeprefix('# ')}:\n\n{_by_head(cells, 'loss')}"
 
 
 def _by_head(table: pd.DataFrame, corner: str) -> str:
@@ -360,27 +312,25 @@ def _by_head(table: pd.DataFrame, corner: str) -> str:
     return markdown(" | ".join([corner, *wide.columns]), rows)
 
 
-def run() -> str:
-    """What a run of the study takes, without the table of its stages."""
-    return files.read_text(RECORDS / "repro.md").partition("\n\n| stage |")[0]
-
-
-def recorded(name: str) -> Callable[[], str]:
-    """The block with the report of a benchmark."""
-    return lambda: files.read_text(RECORDS / f"{name}.md").rstrip()
+def recorded(name: str) -> str:
+    """The report of a benchmark."""
+    return files.read_text(RECORDS / f"{name}.md").rstrip()
 
 
 FOUND = (
     "claim results differences assumptions log_likelihood best trend sampled instance regularised "
-    "fashion fashion_table budgets linear_answer hidden_answer depth_answer chosen"
+    "fashion fashion_table budgets depth_answer chosen"
 ).split()
 # Each by the name of its function, and what benchmarks wrote by the name of its file.
 BLOCKS: dict[str, Callable[[], str]] = (
     {name: getattr(findings, name) for name in FOUND}
     | {"widths": widths, "metrics-show": metrics_show, "learning-rates": learning_rates}
     | {"trend-by-rate": trend_by_rate, "skips": skips, "recipes": recipes}
-    | {"bfloat16": bfloat16, "diagnostics": diagnostics}
-    | {"steps": steps, "epochs": epochs, "processes": processes, "run": run}
-    | {name: recorded(name) for name in RECORDED}
-    | {name: printed(name) for name in ("language_model", "recommender")}
+    | {"linear_answer": partial(findings.answer, 0), "hidden_answer": partial(findings.answer, 1)}
+    | {"bfloat16": partial(findings.study, "bfloat16"), "diagnostics": diagnostics}
+    | {"steps": steps, "epochs": epochs, "processes": processes}
+    # Of a run of the study, all but the table of its stages.
+    | {"run": lambda: recorded("repro").partition("\n\n| stage |")[0]}
+    | {name: partial(recorded, name) for name in ("scale", "emulated", "strict_cost")}
+    | {name: partial(printed, name) for name in ("language_model", "recommender")}
 )

@@ -8,8 +8,6 @@ import onnx
 import typer
 from onnx import TensorProto, helper, numpy_helper
 
-from isoparam.budget import layer_sizes
-from isoparam.images.datasets import sizes_of
 from isoparam.network.files import load_perceptron
 from pipeline import files, parameters
 from tools import findings
@@ -39,9 +37,7 @@ def main(
         raise ValueError(f"{out} is a folder: name a file in it, such as {out / model}.onnx")
     if not out.parent.is_dir():
         raise ValueError(f"there is no folder {out.parent}: make it, or name a file elsewhere")
-    sizes = layer_sizes(
-        network.depth, network.width or 0, *sizes_of(params.data.dataset, params.data.own)
-    )
+    sizes = network.sizes(params.data)
     path = MODELS / model / f"seed-{seed}.safetensors"
     layers, metadata = load_perceptron(path, sizes)
     constants: dict[str, Any] = {key: np.float32(metadata[key]) for key in ("mean", "deviation")}

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from isoparam.images.datasets import sizes_of
 from isoparam.results.comparisons import LEVEL
 from pipeline import files, parameters
 
@@ -263,10 +262,7 @@ def sampled() -> str:
 
 
 def instance() -> str:
-    """The table of the trainings on as many classes as images.
-
-    The benchmark timed some of them.
-    """
+    """The table of the trainings on as many classes as images; the benchmark timed some."""
     laws = {"uniform": "uniformly", "zipf": "by Zipf's law"}
     timed: dict[Any, str] = {}
     if SECONDS.exists():
@@ -380,18 +376,8 @@ def chosen_rates(path: Path) -> pd.DataFrame:
     return tried.loc[tried["chosen"], ["model", "learning_rate"]]
 
 
-def linear_answer() -> str:
-    """The answer of the homework's 2.1."""
-    return _answer(0)
-
-
-def hidden_answer() -> str:
-    """The answer of the homework's 2.2."""
-    return _answer(1)
-
-
-def _answer(depth: int) -> str:
-    """Accuracy of the model of a depth, and how it was trained."""
+def answer(depth: int) -> str:
+    """The homework's answer on the model of a depth: its accuracy, and how it was trained."""
     params = parameters.read_params()
     name = next(name for name, model in params.models.items() if model.depth == depth)
     m, train = _metrics()[name], params.train
@@ -407,16 +393,12 @@ def depth_answer() -> str:
     """The answer of the homework's 2.4, in one sentence."""
     metrics, comparisons = _metrics(), read_comparisons()
     on_budget = [metrics[name] for name in comparisons["p_best"]]
-    on_budget.sort(key=lambda m: m["depth"])
     top = max(on_budget, key=lambda m: m["test_accuracy"])
-    best = sorted(metrics[name]["depth"] for name in comparisons["may_be_best"])
-    at_ends = " and ".join(
-        f"{interval(m)} % at {m['depth']}" for m in (on_budget[0], on_budget[-1])
-    )
+    first, last = on_budget[0], on_budget[-1]
     return (
         f"**Answer.** Test accuracy is highest at {_hidden_layers([top['depth']])}, with "
-        f"{interval(top)} % against {at_ends}, and with 95 % confidence the best depth is "
-        f"{_hidden_layers(best)}."
+        f"{interval(top)} % against {interval(first)} % at {first['depth']} and {interval(last)} % "
+        f"at {last['depth']}, and with 95 % confidence {_best_depth(comparisons, metrics)}."
     )
 
 
@@ -442,7 +424,7 @@ def class_names() -> list[str]:
     data = parameters.read_params().data
     if data.dataset == "own":
         return list(data.names or [])
-    _, classes = sizes_of(data.dataset, data.own)
+    _, classes = data.sizes
     letters = data.dataset == "emnist-letters"
     return list(ascii_lowercase[:classes]) if letters else [str(i) for i in range(classes)]
 

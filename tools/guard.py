@@ -39,15 +39,7 @@ CHANGES = demo.CHANGES | {
 TUNED = Path("tuned")
 TUNED_MODEL: dict[str, Any] = {"L1": {"depth": 1, "width": 128}}
 
-OUTPUTS = (
-    "data/raw",
-    "data/split",
-    "models",
-    "metrics",
-    "plots",
-    "tuned/tuning",
-    "tuned/learning_rates.yaml",
-)
+OUTPUTS = "data/raw data/split models metrics plots tuned/tuning tuned/learning_rates.yaml".split()
 
 # Numbers are equal to 12 significant digits; where numbers about 1 cancel, to their last bits.
 RELATIVE, ABSOLUTE = 1e-12, 1e-15
@@ -61,17 +53,11 @@ SHOWN = 20
 
 
 class Record(TypedDict):
-    """What a run of the study on digits gave.
+    """What a run of the study on digits gave."""
 
-    Attributes:
-        versions: of the packages that hashes depend on.
-        hashes: SHA-256 by path.
-        texts: the lines of tables and metrics by path.
-    """
-
-    versions: dict[str, str]
-    hashes: dict[str, str]
-    texts: dict[str, list[str]]
+    versions: dict[str, str]  # of the packages that hashes depend on
+    hashes: dict[str, str]  # SHA-256 by path
+    texts: dict[str, list[str]]  # the lines of tables and metrics by path
 
 
 def main(
@@ -126,11 +112,8 @@ def run_stages(folder: Path) -> None:
 
 def outputs(folder: Path) -> Record:
     """What a run in a folder gave."""
-    record = Record(
-        versions={name: version(name) for name in ("torch", "matplotlib", "pillow")},
-        hashes={},
-        texts={},
-    )
+    versions = {name: version(name) for name in ("torch", "matplotlib", "pillow")}
+    record = Record(versions=versions, hashes={}, texts={})
     paths = [path for name in OUTPUTS for path in (folder / name, *(folder / name).rglob("*"))]
     for path in sorted(p for p in paths if p.is_file() and p.name != ".gitignore"):
         name = path.relative_to(folder).as_posix()
@@ -187,12 +170,7 @@ def _other_version(recorded: Record, name: str) -> str | None:
 
 
 def differences(recorded: Record, found: Record) -> list[str]:
-    """A line for each output that is not the recorded one.
-
-    Args:
-        recorded: the record.
-        found: what a run gave.
-    """
+    """A line for each output that is not the recorded one."""
     lines = []
     for there, here in ((recorded["hashes"], found["hashes"]), (recorded["texts"], found["texts"])):
         for path in sorted(there | here):

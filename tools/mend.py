@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dvc import rwlock, schema
+from dvc.utils import dict_sha256
 from ruamel.yaml import YAML
 from zc.lockfile import LockError, LockFile
 
@@ -60,7 +62,7 @@ def do_without_git() -> None:
 
 def mend_rwlock(path: Path) -> None:
     """Remove DVC's list of files in use, if it is half-written: no DVC is at work."""
-    if path.exists() and not is_valid(path, json.loads, _schemas().rwlock):
+    if path.exists() and not is_valid(path, json.loads, rwlock.SCHEMA):
         path.unlink()
         say(f"removed {path}, which a killed DVC left half-written; it held no result")
 
@@ -68,7 +70,7 @@ def mend_rwlock(path: Path) -> None:
 def mend_run_cache(folder: Path) -> None:
     """Remove half-written records of runs, and the folders of those not begun."""
     for path in folder.glob("*/*/*.tmp"):
-        if not is_valid(path, _parse_yaml, partial(_check_record, path)):
+        if not is_valid(path, YAML(typ="safe").load, partial(_check_record, path)):
             path.unlink()
             say(f"removed {path}, the half-written record of a run: that stage runs again")
     for path in [*folder.glob("*/*"), *folder.glob("*")]:
@@ -79,9 +81,7 @@ def mend_run_cache(folder: Path) -> None:
 
 def _check_record(path: Path, record: Any) -> None:
     """Raise an error if a record lacks an output or its hash, or ends within a line."""
-    from dvc.utils import dict_sha256
-
-    _schemas().stage(record)
+    schema.COMPILED_LOCK_FILE_STAGE_SCHEMA(record)
     outs = [out["path"] for out in record["outs"] if out["md5"].removesuffix(".dir")[31]]
     key = dict_sha256(record | {"outs": outs}, exclude=["size", "nfiles"])  # as DVC does
     if key != path.parent.name or not path.read_bytes().endswith(b"\n"):
@@ -103,7 +103,7 @@ def mend_lock(path: Path) -> None:
 
     The damaged one is kept. Merge conflicts are left to the user.
     """
-    if not path.exists() or is_valid(path, _parse_yaml, _schemas().lockfile):
+    if not path.exists() or is_valid(path, YAML(typ="safe").load, schema.COMPILED_LOCKFILE_SCHEMA):
         return
     if CONFLICT in path.read_text(encoding="utf-8", errors="replace"):
         return
@@ -125,10 +125,10 @@ def mend_lock(path: Path) -> None:
     )
 
 
-def is_valid(path: Path, parse: Callable[[str], Any], schema: Callable[[Any], Any]) -> bool:
+def is_valid(path: Path, parse: Callable[[str], Any], check: Callable[[Any], Any]) -> bool:
     """Whether DVC can read a file."""
     try:
-        schema(parse(path.read_text(encoding="utf-8")))
+        check(parse(path.read_text(encoding="utf-8")))
     except Exception:  # noqa: BLE001 (whatever the parser trips over)
         return False
     return True
@@ -137,20 +137,3 @@ def is_valid(path: Path, parse: Callable[[str], Any], schema: Callable[[Any], An
 def say(sentence: str) -> None:
     """What was mended, to the terminal."""
     print(f"mended: {sentence}", file=sys.stderr)
-
-
-def _parse_yaml(text: str) -> Any:
-    return YAML(typ="safe").load(text)
-
-
-def _schemas() -> Any:
-    """DVC's own, of what it is to read; imported where there is something to check."""
-    from types import SimpleNamespace
-
-    from dvc import rwlock, schema
-
-    return SimpleNamespace(
-        rwlock=rwlock.SCHEMA,
-        stage=schema.COMPILED_LOCK_FILE_STAGE_SCHEMA,
-        lockfile=schema.COMPILED_LOCKFILE_SCHEMA,
-    )

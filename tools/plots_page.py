@@ -1,12 +1,11 @@
 """Makes the pages of `dvc plots` work offline: a template that contains the drawing library."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import vl_convert
 
 from pipeline import files
+from tools import verify
 
 # DVC looks for it from its own folder; a name that no file has would break its pages, so that the
 # setting is local, as the file is.
@@ -49,10 +48,7 @@ vegaEmbed = (id, chart) => embed(id, chart, {{ renderer: "svg", theme }});
 def main() -> None:
     """Write the template and select it in this clone's configuration of DVC."""
     files.write(TEMPLATE, PAGE.format(script=vega()))
-    command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template"]
-    done = subprocess.run([*command, TEMPLATE.name], check=False)
-    if done.returncode:
-        raise ValueError(f"{TEMPLATE} is written, but DVC's configuration was not changed")
+    verify.dvc("config", "--local", "plots.html_template", TEMPLATE.name)
 
 
 def vega() -> str:

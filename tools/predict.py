@@ -10,8 +10,6 @@ import torch
 import typer
 from PIL import Image, ImageDraw, ImageOps
 
-from isoparam.budget import layer_sizes
-from isoparam.images.datasets import sizes_of
 from isoparam.images.mnist import normalise
 from isoparam.network.files import load_replicas
 from isoparam.network.mlp import logits
@@ -52,12 +50,11 @@ def main(
     _check_dataset(dataset)
     if show:
         _check_output(show, paths)
-    inputs, classes = sizes_of(dataset, params.data.own)
+    inputs, classes = params.data.sizes
     name = model or findings.chosen_model()
     network = parameters.find_model(params.models, name)
-    sizes = layer_sizes(network.depth, network.width or 0, inputs, classes)
     names = findings.class_names()
-    layers, scale = load_replicas(MODELS / name, params.seeds, sizes)
+    layers, scale = load_replicas(MODELS / name, params.seeds, network.sizes(params.data))
     seeds = len(params.seeds)
     errors, panels = [], []
     for path in paths:
@@ -86,11 +83,7 @@ def main(
             "seeds_that_agree": agree,
             "notes": notes,
             "probabilities": {
-                names[i]: {
-                    "mean": mean[i].item(),
-                    "min": least[i].item(),
-                    "max": most[i].item(),
-                }
+                names[i]: {"mean": mean[i].item(), "min": least[i].item(), "max": most[i].item()}
                 for i in range(classes)
             },
         }

@@ -18,8 +18,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from ruamel.yaml import YAML
 
-from isoparam.budget import layer_sizes
-from isoparam.images.datasets import sizes_of
+from isoparam.results.comparisons import Pair
 from pipeline import files, parameters
 from tools import findings
 from tools.environment import ENVIRONMENT
@@ -46,28 +45,20 @@ def main() -> None:
 
 
 def render(*, draws: bool) -> str:
-    """The page.
-
-    Args:
-        draws: whether it has a field to draw in.
-
-    Raises:
-        ValueError: if what the study writes is missing or damaged.
-    """
+    """The page, with a field to draw in or without; ValueError if a result is missing."""
     environment = Environment(
         loader=FileSystemLoader(SOURCES), autoescape=True, undefined=StrictUndefined
     )
     data = parameters.read_params().data
-    inputs, _ = sizes_of(data.dataset, data.own)
     tables, names = read_tables(), findings.class_names()
     texts = {
-        name: _html(getattr(findings, name)())
+        name: MarkdownIt("js-default").render(getattr(findings, name)())
         for name in ("claim", "results", "trend", "pairs", "best", "sampled", "instance")
     }
     return environment.get_template("report.html.j2").render(
         **texts,
         networks=draws,
-        side=isqrt(inputs),
+        side=isqrt(data.sizes[0]),
         test_images=findings.read_comparisons()["test_images"],
         curves={
             name: _by_epoch(tables["curves"], column, "model", form)
@@ -109,16 +100,11 @@ def read_tables() -> dict[str, pd.DataFrame]:
     )
     for error, accuracy in (("error", ""), ("error_lo", "_hi"), ("error_hi", "_lo")):
         curves[error] = 1 - curves[f"validation_accuracy{accuracy}"]
-    pairs = pd.DataFrame(
-        # The chart shows the row minus the column.
-        pair
-        | {
-            name: None if pair[other] is None else -pair[other]
-            for name, other in (("difference", "difference"), ("lo", "hi"), ("hi", "lo"))
-        }
-        | {"significant": findings.is_significant(pair)}
-        for pair in findings.read_comparisons()["pairs"]
-    )
+    found = findings.read_comparisons()["pairs"]
+    pairs = pd.DataFrame(found, columns=Pair._fields).astype({"lo": float, "hi": float})
+    # The chart shows the row minus the column.
+    pairs[["difference", "lo", "hi"]] = -pairs[["difference", "hi", "lo"]]
+    pairs["significant"] = [findings.is_significant(pair) for pair in found]
     confusion = files.read_csv(PLOTS / "diagnostics/confusion.csv", ("model", "label"))
     confusion = confusion.melt(["model", "label"], var_name="predicted", value_name="images")
     if parameters.read_params().data.dataset == "own":
@@ -150,15 +136,8 @@ def hard_digits() -> list[dict[str, Any]]:
     """The test images that the most networks get wrong, as pictures, largest loss first."""
     columns = ("index", "label", "predicted", "votes", "wrong", "networks", "pixels")
     table = files.read_csv(PLOTS / "diagnostics/hard_digits.csv", columns, may_be_empty=True)
-    return [
-        row
-        | {
-            "image": f"data:image/png;base64,{_png(row['pixels'])}"
-            if isinstance(row["pixels"], str)
-            else None
-        }
-        for row in table.to_dict("records")
-    ]
+    images = [_png(pixels) if isinstance(pixels, str) else None for pixels in table["pixels"]]
+    return _records(table.assign(image=images))
 
 
 def read_networks() -> list[dict[str, Any]]:
@@ -168,19 +147,15 @@ def read_networks() -> list[dict[str, Any]]:
         ValueError: if one is damaged.
     """
     params = parameters.read_params()
-    inputs, classes = sizes_of(params.data.dataset, params.data.own)
-    seed = params.seeds[0]
-    paths = {name: MODELS / name / f"seed-{seed}.safetensors" for name in params.models}
-    if params.data.dataset in NO_DRAWINGS or not any(path.exists() for path in paths.values()):
+    if params.data.dataset in NO_DRAWINGS:
         return []
-    from isoparam.network.files import load_perceptron
-
     networks = []
-    for name, path in paths.items():
+    for name, model in params.models.items():
+        path = MODELS / name / f"seed-{params.seeds[0]}.safetensors"
         if path.exists():
-            model = params.models[name]
-            sizes = layer_sizes(model.depth, model.width or 0, inputs, classes)
-            layers, metadata = load_perceptron(path, sizes)
+            from isoparam.network.files import load_perceptron
+
+            layers, metadata = load_perceptron(path, model.sizes(params.data))
             networks.append(
                 {
                     "name": name,
@@ -195,24 +170,19 @@ def read_networks() -> list[dict[str, Any]]:
 
 def commit() -> str:
     """The commit of this folder, and whether there are changes to it."""
+    options: dict[str, Any] = {"capture_output": True, "text": True}
+    options["env"] = os.environ | {"LC_ALL": "C"}
     try:
-        shown, changed = (
-            subprocess.run(
-                ["git", *arguments],
-                check=False,
-                capture_output=True,
-                text=True,
-                env=os.environ | {"LC_ALL": "C"},
-            )
-            for arguments in (("log", "-1", "--format=%H, %cs"), ("status", "--porcelain"))
-        )
+        shown = subprocess.run(["git", "log", "-1", "--format=%H, %cs"], check=False, **options)
+        changed = subprocess.run(["git", "status", "--porcelain"], check=False, **options)
     except FileNotFoundError:
         return "not in git, which is not installed"
     if "dubious ownership" in shown.stderr:
         return "in git of another user, which is not read"
     if shown.returncode or changed.returncode:
         return "not in git"
-    return shown.stdout.strip() + (", with changes that are not committed" * bool(changed.stdout))
+    note = ", with changes that are not committed" if changed.stdout else ""
+    return f"{shown.stdout.strip()}{note}"
 
 
 def _rounded(weight: Any, bias: Any) -> dict[str, Any]:
@@ -229,17 +199,12 @@ def _rounded(weight: Any, bias: Any) -> dict[str, Any]:
 
 
 def _png(pixels: str) -> str:
-    """Rows of grey pixels in hexadecimal, as a picture in base 64 with the lightest one white."""
+    """Rows of grey pixels in hexadecimal, as the address of a picture, the lightest one white."""
     content = bytes.fromhex(pixels)
     side, most = isqrt(len(content)), max(content)
     file = BytesIO()
     Image.frombytes("L", (side, side), bytes(255 * v // most for v in content)).save(file, "png")
-    return b64encode(file.getvalue()).decode()
-
-
-def _html(text: str) -> str:
-    """Markdown of the documents, which has no HTML in it."""
-    return str(MarkdownIt("js-default").render(text))
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
 def _table(table: pd.DataFrame, corner: str) -> str:

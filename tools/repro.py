@@ -18,8 +18,7 @@ import pandas as pd
 import psutil
 from rich.console import Console
 
-from isoparam.budget import count_parameters
-from isoparam.images.datasets import sizes_of
+from isoparam.budget import parameters_of
 from pipeline import commands, files, parameters
 from pipeline.schema import Parameters
 from tools import findings
@@ -164,17 +163,9 @@ def estimates(stale: list[str]) -> dict[str, float | None]:
 
 
 def estimate(params: Parameters, stage: str, slowness: float, recorded: pd.DataFrame) -> float:
-    """Seconds of a stage, from those of the recorded run.
+    """Seconds of a stage: those that are recorded, its work in proportion to what that is here.
 
-    Args:
-        params: what the stage is to do.
-        stage: its name.
-        slowness: seconds of a step here, in units of those where the record comes from.
-        recorded: the record, a row for each stage.
-
-    Returns:
-        What it took there, with its work in proportion to what that is here; start and imports
-        are the same.
+    Start and imports are the same. A step takes `slowness` times as long as where the record is of.
     """
     kind = _kind(stage)
     rows = recorded[recorded["stage"] == stage]
@@ -207,8 +198,7 @@ def work_of(params: Parameters, stage: str, images: int) -> float:
             for run in params.instance.runs.values()
         )
     model = parameters.find_model(params.models, stage.partition("@")[2])
-    sizes = sizes_of(params.data.dataset, params.data.own)
-    count = count_parameters(model.depth, model.width or 0, *sizes)
+    count = parameters_of(model.sizes(params.data))
     train = params.train
     steps = len(params.seeds) * train.epochs * (images // train.batch_size)
     return steps * (60_000 + count * (train.batch_size + 30) / (BATCH + 30))

@@ -170,30 +170,13 @@ def create() -> None:
 def install() -> None:
     """Install what the lock file lists."""
     if shutil.which("uv"):
-        command = [
-            "uv",
-            "pip",
-            "sync",
-            "--quiet",
-            "--require-hashes",
-            "--compile-bytecode",
-            "--python",
-            str(PYTHON),
-            str(LOCK),
-        ]
-        subprocess.run(command, check=True)
+        command = ["uv", "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode"]
+        subprocess.run([*command, "--python", str(PYTHON), str(LOCK)], check=True)
         return
     if ask("import pip") is None:  # of an environment that uv made
         subprocess.run([str(PYTHON), "-I", "-m", "ensurepip"], check=True)
-    command = [str(PYTHON), "-I", "-m", "pip", "install", "--require-hashes"]
-    command += [
-        "--requirement",
-        str(LOCK),
-        "--disable-pip-version-check",
-        "--no-input",
-        "--progress-bar",
-        "off",
-    ]
+    command = [str(PYTHON), "-I", "-m", "pip", "install", "--require-hashes", "--no-input"]
+    command += ["--requirement", str(LOCK), "--disable-pip-version-check", "--progress-bar", "off"]
     total = len(re.findall("^[^ #]+==", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as pip:
         try:

@@ -11,10 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from ruamel.yaml import YAML
@@ -25,9 +25,6 @@ from pipeline import files, parameters
 from tools.environment import ENVIRONMENT, differences, environment
 
 ROOT = Path(__file__).parents[1]
-
-# No settings but those of the shell.
-DEFAULT: Mapping[str, str] = {}
 
 IDENTICAL, EQUAL, DIFFERENT = "identical", "equal within the interval", "different"
 NOT_COMPARABLE = "not comparable"
@@ -66,7 +63,7 @@ def main(
         folder = Path(temporary)
         try:
             prepare(folder)
-            train(folder, name, settings=bits.STRICT)
+            train(folder, name, ROOT, **bits.STRICT)
         except ValueError as error:
             verdict, text = NOT_COMPARABLE, f"it was not trained: {error}"
         else:
@@ -126,21 +123,17 @@ def prepare(folder: Path, code: Path = ROOT, *, anew: bool = False) -> None:
         raise ValueError(f"the split would not be that of {files.LOCK}")
 
 
-def train(
-    folder: Path, name: str, code: Path = ROOT, settings: Mapping[str, str] = DEFAULT
-) -> None:
+def train(folder: Path, name: str, code: Path, **settings: str) -> None:
     """Train and evaluate one model in a prepared folder, with settings of the environment."""
-    call(folder, code, "train", name, settings=settings)
-    call(folder, code, "evaluate", name, settings=settings)
+    call(folder, code, "train", name, **settings)
+    call(folder, code, "evaluate", name, **settings)
 
 
-def call(
-    folder: Path, code: Path, stage: str, *arguments: str, settings: Mapping[str, str] = DEFAULT
-) -> None:
+def call(folder: Path, code: Path, stage: str, *arguments: str, **settings: str) -> None:
     """Run a stage of a project in another folder, which finds data as if it were in this one."""
     command = sys.executable, "-m", f"stages.{stage}", *arguments
     places = {"PYTHONPATH": str(code), "DVC_ROOT": str(Path.cwd())}
-    variables = os.environ | places | dict(settings)
+    variables = os.environ | places | settings
     if subprocess.run(command, cwd=folder, env=variables, check=False).returncode:
         raise ValueError(f"the stage {stage} failed")
 
@@ -166,13 +159,18 @@ def changes(name: str) -> list[str]:
     """Code and parameters that are no longer those of the recorded run."""
     stage = f"train@{name}"
     found = json.loads(dvc("status", "--json", stage)).get(stage, [])
-    deps = [
-        path
-        for change in found
-        if isinstance(change, dict)
-        for path in change.get("changed deps", {})
+    deps = of_kind({stage: found}, "changed deps")
+    return [f"{path} changed since the recorded run" for path, _ in deps if path[:5] != "data/"]
+
+
+def of_kind(changes: dict[str, Any], kind: str) -> list[tuple[str, Any]]:
+    """What of `dvc status` changed and how; a changed command is a word instead of a mapping."""
+    mappings = [
+        each if isinstance(each, dict) else {"changed deps": {stage: {each: {}}}}
+        for stage, listed in changes.items()
+        for each in listed
     ]
-    return [f"{path} changed since the recorded run" for path in deps if path[:5] != "data/"]
+    return [pair for mapping in mappings for pair in mapping.get(kind, {}).items()]
 
 
 def dvc(*arguments: str) -> str:

@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.table import Table
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
-from isoparam.images.datasets import sizes_of
 from pipeline import parameters
 
 
@@ -26,7 +25,7 @@ def main(
     """Print the width that meets the budget at each depth of params.yaml."""
     params = parameters.read_params()
     budget = budget or params.budget
-    sizes = sizes_of(params.data.dataset, params.data.own)
+    sizes = params.data.sizes
     # The table has 39 columns at the study's budget, for the narrowest terminals.
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for head in ("", "depth", "ideal\nwidth", "width", "para-\nmeters", "off by"):

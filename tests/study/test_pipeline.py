@@ -304,11 +304,13 @@ def test_the_record_agrees_with_code_and_parameters():
     assert not differing
 
 
-@pytest.mark.parametrize("path", docs.DOCUMENTS, ids=str)
+DOCUMENTS = [path for pattern in docs.DOCUMENTS for path in ROOT.glob(pattern)]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
 def test_documents_agree_with_the_metrics(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     text = path.read_text(encoding="utf-8")
-    assert docs.BLOCK.search(text)
     assert docs.fill(text) == text
 
 

@@ -77,7 +77,7 @@ def test_results_are_committed_in_two_branches_and_the_project_is_left_alone(mot
     assert changed == "+  L2: {depth: 2, width: 200}"
     out = capsys.readouterr().out
     assert "Open demo/report/index.html, one page with all results." in out
-    assert f"cd demo && {demo.dvc_of()} plots diff main wider" in out
+    assert f"cd demo && {Path(sys.prefix, 'bin/dvc').absolute()} plots diff main wider" in out
     text = Path("demo/README.md").read_text()
     assert "$ dvc plots diff main wider" in text
     assert f"$ cd {mother / 'demo'}\n" in text

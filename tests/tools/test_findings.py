@@ -199,9 +199,9 @@ def test_the_answers_of_the_homework(study):
     study(TWO_BEST)
     Path("learning_rates.yaml").write_text("L0: 0.01\nL1: 0.2\n", encoding="utf-8")
     recipe = "batch size 8, 1 epochs, momentum 0.9, weight decay 0"
-    assert findings.linear_answer().startswith("**Answer: 92.00 ± 0.03 % test accuracy**")
-    assert f"Peak learning rate 0.01, {recipe}" in findings.linear_answer()
-    assert f"Peak learning rate 0.2, {recipe}" in findings.hidden_answer()
+    assert findings.answer(0).startswith("**Answer: 92.00 ± 0.03 % test accuracy**")
+    assert f"Peak learning rate 0.01, {recipe}" in findings.answer(0)
+    assert f"Peak learning rate 0.2, {recipe}" in findings.answer(1)
     assert findings.depth_answer() == (
         "**Answer.** Test accuracy is highest at 2 hidden layers, with 98.00 ± 0.03 % against "
         "97.00 ± 0.03 % at 1 and 98.00 ± 0.03 % at 3, and with 95 % confidence the best depth is "

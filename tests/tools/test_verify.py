@@ -55,9 +55,8 @@ def test_the_recorded_environment_is_complete():
 
 @pytest.fixture
 @slow
-def study(digits, strict, tmp_path) -> Project:
+def study(digits, tmp_path) -> Project:
     """A copy of a finished study, with the environment of this machine as that of the record."""
-    del strict
     shutil.copytree(digits.folder, tmp_path / "study", symlinks=True)
     here = environment.environment()
     files.write_json(tmp_path / "study" / environment.ENVIRONMENT, here)

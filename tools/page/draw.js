@@ -79,13 +79,8 @@ const cell = (text, className = "") => Object.assign(document.createElement("td"
 
 async function show(pixels) {
   picture.putImageData(new ImageData(Uint8ClampedArray.from(pixels.flatMap((v) => [v, v, v, 255])), side), 0, 0);
-  let loaded;
-  try {
-    loaded = await load();
-  } catch (error) {
-    answers.textContent = error.message;
-    return;
-  }
+  const loaded = await load().catch((error) => { answers.textContent = error.message; });
+  if (!loaded) return;
   const table = document.createElement("table");
   table.innerHTML = "<thead><tr><th scope=col>hidden layers<th scope=col>sees<th scope=col class=share>probability<th scope=col>else</thead><tbody>";
   for (const network of loaded) {
