@@ -12,14 +12,7 @@ _NO_MEMORY = re.compile("memory|failed to map segment|only be initialized once p
 
 
 def refuse_to_run(package: str) -> None:
-    """Say so where Python is to run a module that is no command: it would do nothing.
-
-    Args:
-        package: that is imported on the way to the module.
-
-    Raises:
-        SystemExit: as by `python -m tools.predict` instead of `python -m tools predict`.
-    """
+    """End where Python is to run a module of a package that is no command: it would do nothing."""
     names = [name.removeprefix("-m") for name in sys.orig_argv[1:]]
     modules = [name for name in names if name.startswith(f"{package}.")]
     if sys.argv[0] == "-m" and modules:  # while Python looks for the module

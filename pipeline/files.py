@@ -13,17 +13,10 @@ from socket import gethostname
 from typing import Any
 
 import pandas as pd
+import psutil
 from ruamel.yaml import YAML
 
 LOCK = Path("dvc.lock")
-
-
-def from_root(path: Path) -> Path:
-    """A path as it is if it exists, otherwise from the root of the project.
-
-    The root differs if DVC runs an experiment in a copy of the project; a variable names it.
-    """
-    return path if path.exists() else Path(os.environ.get("DVC_ROOT", ""), path)
 
 
 @contextmanager
@@ -40,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(escape(f".{path.name}.{host}.") + "*.partial"):
-            if left == partial or not _is_alive(int(left.suffixes[-2][1:])):
+            if left == partial or not psutil.pid_exists(int(left.suffixes[-2][1:])):
                 _remove(left)
         yield partial
         if path.is_dir() and partial.is_dir():  # a file never replaces a folder
@@ -154,16 +147,6 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path} is missing: run `dvc repro`, which makes it") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # another user's
-    return True
 
 
 def _remove(path: Path) -> None:

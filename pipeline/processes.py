@@ -133,15 +133,8 @@ def _begin(process: "BaseProcess") -> None:
         ) from None
 
 
-def _messages(
-    processes: "dict[Connection, BaseProcess]",
-) -> Iterator[tuple[Connection, str, Any]]:
-    """Reports and results as they come in.
-
-    Raises:
-        Exception: that of a job.
-        ValueError: if a process is killed, whatever it sent before.
-    """
+def _messages(processes: "dict[Connection, BaseProcess]") -> Iterator[tuple[Connection, str, Any]]:
+    """Reports and results as they come in; raises a job's error, or one if a process is killed."""
     sentinels = {process.sentinel for process in processes.values()}
     while True:
         ready = set(wait([*processes, *sentinels]))

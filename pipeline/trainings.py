@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -24,32 +24,25 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = Path(".checkpoints")
 
-Each = TypeVar("Each", bound="Resumable")
+Each = TypeVar("Each", bound="WithRecipe")
 Result = TypeVar("Result")
 
 # How long a process trains before it leaves a checkpoint, at the end of the epoch.
 PART_SECONDS = 2.0
 
 
-class Resumable(Protocol):
-    """What `run_jobs` needs to know of a job."""
+class WithRecipe(Protocol):
+    """A job whose recipe says for how many epochs to train."""
 
     @property
-    def recipe(self) -> "Schedule":
-        """How to train, and so for how many epochs."""
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """Where to keep the state; None to keep none."""
+    def recipe(self) -> "Schedule": ...  # noqa: D102
 
 
-class _Part(NamedTuple):
-    job: "Job"
-    checkpoint: Path
+class Part(NamedTuple, Generic[Each]):
+    """A job, and where to keep its state; None to keep none."""
 
-    @property
-    def recipe(self) -> "Schedule":
-        return self.job.recipe
+    job: Each
+    checkpoint: Path | None
 
 
 def run(name: str, jobs: Sequence["Job"], workers: int | None) -> list[list["Row"]]:
@@ -67,23 +60,24 @@ def run(name: str, jobs: Sequence["Job"], workers: int | None) -> list[list["Row
         ValueError: if data is missing or damaged, or a job other than a trial diverges.
     """
     texts = [f"{job.recipe} {job.seeds} {job.device}" for job in jobs]
-    found = checkpoints(name, texts, jobs[0].split)
-    parts = [_Part(job, checkpoint) for job, checkpoint in zip(jobs, found, strict=True)]
-    return run_jobs(f"train {name}", _train, parts, workers, ["isoparam.network.jobs"])
+    kept = checkpoints(name, texts, jobs[0].split)
+    return run_jobs(f"train {name}", _train, jobs, workers, ["isoparam.network.jobs"], kept)
 
 
 def run_jobs(
     title: str,
-    work: Callable[[Each, processes.Report], Result | None],
+    work: Callable[[Part[Each], processes.Report], Result | None],
     jobs: Sequence[Each],
     workers: int | None,
     preload: Sequence[str],
+    kept: Sequence[Path | None] | None = None,
 ) -> list[Result]:
-    """Run resumable jobs side by side, with progress by epochs; arguments as of `run_all`."""
+    """Run jobs with recipes side by side, with progress by epochs; arguments as of `run_all`."""
+    parts = [*map(Part, jobs, kept or [None] * len(jobs))]
     with commands.progress(title, sum(job.recipe.epochs for job in jobs)) as advance:
-        for _ in range(sum(_epochs_done(job.checkpoint) for job in jobs)):
+        for _ in range(sum(_epochs_done(part.checkpoint) for part in parts)):
             advance("done before")
-        return processes.run_all(work, jobs, workers=workers, advance=advance, preload=preload)
+        return processes.run_all(work, parts, workers=workers, advance=advance, preload=preload)
 
 
 def checkpoints(name: str, jobs: Sequence[Any], split: Path) -> list[Path]:
@@ -119,7 +113,7 @@ def keep(checkpoint: Path | None) -> "Callable[[dict[str, Tensor]], None]":
 
     def on_state(state: "dict[str, Tensor]") -> None:
         nonlocal kept_at
-        if checkpoint is not None and time.monotonic() - kept_at >= PART_SECONDS:
+        if time.monotonic() - kept_at >= PART_SECONDS:
             _save(checkpoint, state)
             kept_at = time.monotonic()
 
@@ -131,7 +125,7 @@ def forget(name: str) -> None:
     shutil.rmtree(CHECKPOINTS / name, ignore_errors=True)
 
 
-def _train(part: _Part, report: processes.Report) -> "list[Row] | None":
+def _train(part: "Part[Job]", report: processes.Report) -> "list[Row] | None":
     """Continue a training for a while; the history if it is done, None otherwise."""
     from isoparam.network.jobs import train
 
@@ -142,9 +136,11 @@ def _train(part: _Part, report: processes.Report) -> "list[Row] | None":
     return None
 
 
-def _save(checkpoint: Path, state: "dict[str, Tensor]") -> None:
+def _save(checkpoint: Path | None, state: "dict[str, Tensor]") -> None:
     from isoparam.images.files import save_tensors
 
+    if checkpoint is None:
+        return
     contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
     try:
         with files.replacing(checkpoint) as partial:

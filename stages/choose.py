@@ -25,7 +25,8 @@ def main() -> None:
     tables = []
     for name, model in params.models.items():
         trials = files.read_csv(GRID / f"{name}.csv", COLUMNS)
-        grid, accuracy = trials.groupby("learning_rate"), mean_accuracies(trials)
+        grid = trials.groupby("learning_rate")["validation_accuracy"]
+        accuracy = grid.mean(skipna=False)  # none where a seed diverges
         if accuracy.isna().all():
             raise ValueError(f"{name} diverges at each learning rate: add lower ones to tuning")
         best = best_rate(accuracy)
@@ -38,11 +39,8 @@ def main() -> None:
                     "depth": model.depth,
                     "learning_rate": accuracy.index,
                     "accuracy": accuracy.to_numpy(),
-                    "accuracy_sd": grid["validation_accuracy"]
-                    .std()
-                    .mask(accuracy.isna())
-                    .to_numpy(),
-                    "seeds": grid["seed"].count().to_numpy(),
+                    "accuracy_sd": grid.std(skipna=False).to_numpy(),
+                    "seeds": grid.size().to_numpy(),
                     "chosen": accuracy.index == best,
                 }
             )
@@ -53,12 +51,6 @@ def main() -> None:
     chosen = table[table["chosen"]]
     with parameters.edited_params(parameters.LEARNING_RATES) as rates:
         rates.update(zip(chosen["model"], chosen["learning_rate"].tolist(), strict=True))
-
-
-def mean_accuracies(trials: pd.DataFrame) -> pd.Series:
-    """Mean validation accuracy over seeds of each learning rate; none where a seed diverges."""
-    grid = trials.groupby("learning_rate")["validation_accuracy"]
-    return grid.mean().mask(grid.apply(lambda values: values.isna().any()))
 
 
 def best_rate(accuracy: pd.Series) -> float:

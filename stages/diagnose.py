@@ -62,10 +62,7 @@ def main() -> None:
         by_image += said
         losses += loss.sum(0)
         bins, errors = _calibrate(z, labels)
-        probe = (
-            normalise(train.images[:PROBE_IMAGES], *scale),
-            train.labels[:PROBE_IMAGES].long(),
-        )
+        probe = (normalise(train.images[:PROBE_IMAGES], *scale), train.labels[:PROBE_IMAGES].long())
         summary = {
             "depth": model.depth,
             "seeds": len(seeds),

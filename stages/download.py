@@ -18,7 +18,8 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import requests
 from rich.console import Console
@@ -86,31 +87,29 @@ def main() -> None:
     params = parameters.read_params()
     data = params.data
     local = [path for path in (os.environ.get("ISOPARAM_DATA"), data.local) if path]
-    folders = [str(files.from_root(Path(path))) for path in local]
+    # DVC runs an experiment in a copy of the project, from which a relative folder lies elsewhere.
+    root = os.environ.get("DVC_ROOT", "")
+    folders = [path if Path(path).exists() else str(Path(root, path)) for path in local]
     if data.dataset == "mnist":
-        contents = from_sources(FILES, [*folders, *data.mirrors])
+        contents = _from_sources(FILES, [*folders, *data.mirrors])
     elif data.dataset == "fashion-mnist":
         fashion = [file._replace(md5=md5) for file, md5 in zip(FILES, FASHION_MD5, strict=True)]
-        contents = from_sources(fashion, [*folders, *FASHION_SOURCES])
+        contents = _from_sources(fashion, [*folders, *FASHION_SOURCES])
     elif data.dataset == "digits":
         contents = digits()
     elif data.dataset == "own":
-        copy_own(Path(data.path))
+        _copy_own(Path(data.path))
         return
     else:
-        contents = from_torchvision(data.dataset, folders)
+        contents = _from_torchvision(data.dataset, folders)
     with files.replacing(RAW) as folder:
         (folder / "MNIST" / "raw").mkdir(parents=True)
         for name, content in contents.items():
             (folder / "MNIST" / "raw" / name).write_bytes(content)
 
 
-def copy_own(source: Path) -> None:
-    """Copy an .npz file, or a folder, as data/raw/own.
-
-    Raises:
-        ValueError: if there is neither.
-    """
+def _copy_own(source: Path) -> None:
+    """Copy an .npz file, or a folder, as data/raw/own."""
     if not source.exists():
         raise ValueError(f"data.path is {source}, and there is no such file or folder")
     with files.replacing(RAW) as folder:
@@ -119,34 +118,21 @@ def copy_own(source: Path) -> None:
         copy(source, folder / "own")
 
 
-def from_sources(wanted: Sequence[File], sources: Sequence[str]) -> dict[str, bytes]:
-    """The content of the four files, by name.
-
-    Args:
-        wanted: the files.
-        sources: folders, and http or https addresses that the name of a .gz file completes, tried
-            in order.
-
-    Raises:
-        ValueError: if no source gives a file; the message has the reason of each.
-    """
+def _from_sources(wanted: Sequence[File], sources: Sequence[str]) -> dict[str, bytes]:
+    """The content of the files by name, each from the first of the sources that has it whole."""
     contents: dict[str, bytes] = {}
-    console = Console(stderr=True)
-    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=sum(file.size_bytes for file in wanted))
         for file in wanted:
-            done = sum(map(len, contents.values()))
-            show = partial(bar.update, task, description=file.name)
-            show(completed=done)
-            source, content, failures = first_good(
+            task = bar.add_task(file.name, total=file.size_bytes)
+            source, contents[file.name], failures = first_good(
                 file,
                 sources,
-                lambda count, show=show, done=done: show(completed=done + count),  # type: ignore[misc]
+                lambda count, task=task: bar.update(task, completed=count),  # type: ignore[misc]
             )
-            contents[file.name] = content
-            say(f"{file.name} from {source}{''.join(f' (not from {line})' for line in failures)}")
+            others = "".join(f" (not from {line})" for line in failures)
+            console.print(f"{file.name} from {source}{others}")
     return contents
 
 
@@ -155,13 +141,7 @@ def first_good(
 ) -> tuple[str, bytes, list[str]]:
     """The first source that has the file whole, its content, and why the ones before failed.
 
-    Args:
-        file: what to look for.
-        sources: folders and addresses.
-        received: called with the number of bytes of content so far.
-
-    Raises:
-        ValueError: if there is no such source.
+    Sources are folders and addresses; `received` is called with the bytes of content so far.
     """
     failures = []
     for source in sources:
@@ -208,10 +188,10 @@ def fetch(file: File, source: str, received: Callable[[int], None]) -> bytes:
     if not source.startswith(("http://", "https://")):
         return from_folder(file, Path(source), received)
     with (
-        answer(f"{source.rstrip('/')}/{file.name}.gz") as read,
-        gzip.GzipFile(fileobj=Limited(read, file.size_bytes + PACKING_BYTES)) as stream,  # type: ignore[call-overload]
+        _answer(f"{source.rstrip('/')}/{file.name}.gz", file.size_bytes + PACKING_BYTES) as packed,
+        gzip.GzipFile(fileobj=packed) as stream,
     ):
-        return read_content(file, stream, received)
+        return _read_content(file, stream, received)
 
 
 def from_folder(file: File, folder: Path, received: Callable[[int], None]) -> bytes:
@@ -222,16 +202,12 @@ def from_folder(file: File, folder: Path, received: Callable[[int], None]) -> by
     """
     if not folder.is_dir():
         raise FileNotFoundError("there is no such folder")
-    names = [
-        packed
-        for name in (file.name, file.name.replace("-idx", ".idx"))
-        for packed in (f"{name}.gz", name)
-    ]
+    name = file.name.replace("-idx", "[-.]idx")
     found = [
         path
         for above in ("", "*/", "*/*/")
-        for name in names
-        for path in sorted(folder.glob(above + name))
+        for end in (".gz", "")
+        for path in sorted(folder.glob(f"{above}{name}{end}"))
         if path.is_file()
     ]
     failures = []
@@ -239,7 +215,7 @@ def from_folder(file: File, folder: Path, received: Callable[[int], None]) -> by
         try:
             with path.open("rb") as raw:
                 packed = raw.peek(2)[:2] == GZIP_MAGIC
-                return read_content(file, gzip.GzipFile(fileobj=raw) if packed else raw, received)
+                return _read_content(file, gzip.GzipFile(fileobj=raw) if packed else raw, received)
         except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the next one is tried)
             failures.append(f"{path.relative_to(folder)}: {reason(error)}")
     there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
@@ -248,14 +224,10 @@ def from_folder(file: File, folder: Path, received: Callable[[int], None]) -> by
     )
 
 
-def read_content(
+def _read_content(
     file: File, stream: BinaryIO | gzip.GzipFile, received: Callable[[int], None]
 ) -> bytes:
-    """The whole content of a stream, which must be that of the file.
-
-    Raises:
-        ValueError: if it is something else.
-    """
+    """The whole content of a stream, which must be that of the file."""
     content = bytearray()
     while chunk := stream.read(CHUNK_BYTES):
         content += chunk
@@ -268,29 +240,23 @@ def read_content(
     return bytes(content)
 
 
-class Limited:
-    """A readable file that raises an error at the time limit or after too many bytes."""
+@contextmanager
+def _answer(address: str, limit_bytes: int) -> Iterator[Any]:
+    """A server's answer as a file, which raises at the time limit or after too many bytes."""
+    deadline, left_bytes = time.monotonic() + TIME_LIMIT_SECONDS, limit_bytes
 
-    def __init__(self, read: Callable[[int], bytes], limit_bytes: int) -> None:
-        """Read by calling `read` with a number of bytes, which may return fewer."""
-        self._read = read
-        self._limit_bytes = self._left_bytes = limit_bytes
-        self._deadline = time.monotonic() + TIME_LIMIT_SECONDS
-
-    def read(self, count: int) -> bytes:
-        """At most `count` bytes, none at the end."""
-        if time.monotonic() > self._deadline:
+    def read(count: int) -> bytes:
+        nonlocal left_bytes
+        if time.monotonic() > deadline:
             raise TimeoutError  # ends the thread, for which nobody waits any more
-        chunk = self._read(count)
-        self._left_bytes -= len(chunk)
-        if self._left_bytes < 0:
-            raise ValueError(f"the .gz file is longer than {self._limit_bytes:,} bytes")
+        # `read` would wait for all the bytes however slowly they come. The file is read as it is,
+        # even if the server calls the packing an encoding of the transfer.
+        chunk: bytes = response.raw.read1(count, decode_content=False)
+        left_bytes -= len(chunk)
+        if left_bytes < 0:
+            raise ValueError(f"the .gz file is longer than {limit_bytes:,} bytes")
         return chunk
 
-
-@contextmanager
-def answer(address: str) -> Iterator[Callable[[int], bytes]]:
-    """A function that reads the next bytes of a server's answer."""
     with requests.Session() as session:
         session.max_redirects = REDIRECT_LIMIT
         session.hooks["response"].append(drop_body_of_redirect)
@@ -302,9 +268,7 @@ def answer(address: str) -> Iterator[Callable[[int], bytes]]:
         ) as response:
             if response.status_code != requests.codes.ok:
                 raise ValueError(f"HTTP status {response.status_code}")
-            # `read` would wait for all the bytes however slowly they come. The file is read as it
-            # is, even if the server calls the packing an encoding of the transfer.
-            yield partial(response.raw.read1, decode_content=False)
+            yield SimpleNamespace(read=read)
 
 
 def drop_body_of_redirect(response: requests.Response, **_: object) -> None:
@@ -340,22 +304,14 @@ def digits() -> dict[str, bytes]:
     return idx_files(images[train], labels[train], images[test], labels[test])
 
 
-def from_torchvision(dataset: str, folders: Sequence[str]) -> dict[str, bytes]:
+def _from_torchvision(dataset: str, folders: Sequence[str]) -> dict[str, bytes]:
     """The content of four files of the same names for a data set that torchvision knows.
 
-    torchvision verifies its downloads by its own MD5 sums, of the packed files.
-
-    Args:
-        dataset: kmnist, qmnist or emnist-letters.
-        folders: those that may hold the packed files, which then need no network; or the root of
-            torchvision that has them.
-
-    Raises:
-        ValueError: if a file is neither there nor to be had.
+    torchvision verifies its downloads by its own MD5 sums, of the packed files. Those that are in
+    a folder, or in a root of torchvision there, need no network.
     """
-    from torchvision import (
-        datasets,
-    )  # imported here, because it takes seconds and MNIST does not need it
+    # Imported here, because it takes seconds and MNIST does not need it.
+    from torchvision import datasets
 
     kind, options = {
         "kmnist": (datasets.KMNIST, {}),

@@ -24,23 +24,14 @@ STEP = float_info.epsilon ** (1 / 3)
 
 
 class Case(NamedTuple):
-    """A random batch for a classifier of random sizes, in float64.
+    """A random batch for a classifier of random sizes, in float64."""
 
-    Attributes:
-        x: (B, d) features.
-        weight: (C, d).
-        bias: (C,).
-        labels: (B,), int64.
-        ids: (K,) sampled classes, int64.
-        q: (C,) the probabilities that they are drawn from.
-    """
-
-    x: Tensor
-    weight: Tensor
-    bias: Tensor
-    labels: Tensor
-    ids: Tensor
-    q: Tensor
+    x: Tensor  # (B, d) features
+    weight: Tensor  # (C, d)
+    bias: Tensor  # (C,)
+    labels: Tensor  # (B,), int64
+    ids: Tensor  # (K,) sampled classes, int64
+    q: Tensor  # (C,) the probabilities that they are drawn from
 
 
 def main() -> None:
@@ -55,7 +46,7 @@ def main() -> None:
         exact, difference = _tolerances(case)
         for problem, loss, derived in (
             ("softmax", softmax_loss, classifier_gradients(*case[:4])),
-            ("sampled_softmax", stated_loss, _stated_gradients(case)),
+            ("sampled_softmax", stated_loss, _by_autograd(_derived_loss, case)),
         ):
             for against, gradients, tolerance in (
                 ("autograd", _by_autograd(loss, case), exact),
@@ -100,22 +91,20 @@ def stated_loss(case: Case) -> Tensor:
     return -(true / (true + negatives)).log().mean()
 
 
-def _stated_gradients(case: Case) -> list[Tensor]:
-    """The derived gradients of problem 1.2, as the library computes them."""
-    weight, bias = (t.clone().requires_grad_() for t in (case.weight, case.bias))
+def _derived_loss(case: Case) -> Tensor:
+    """Problem 1.2 by the library, whose backward pass computes the derived gradients."""
     log_q = case.q.log()
     counts = log_q + torch.tensor(float(len(case.ids))).log()
     samples = Samples(case.ids, log_q[case.ids], counts[case.ids], counts[case.labels])
-    sampled_linear_cross_entropy(
-        case.x, weight, case.labels, samples, linear_bias=bias, weighting="stated", sparse=False
-    ).backward()
-    return [_gradient(weight), _gradient(bias)]
+    x, weight, bias, labels = case[:4]
+    return sampled_linear_cross_entropy(
+        x, weight, labels, samples, linear_bias=bias, weighting="stated", sparse=False
+    )
 
 
-def _by_autograd(loss: Callable[[Case], Tensor], case: Case) -> list[Tensor]:
+def _by_autograd(loss: Callable[[Case], Tensor], case: Case) -> tuple[Tensor, ...]:
     weight, bias = (t.clone().requires_grad_() for t in (case.weight, case.bias))
-    loss(case._replace(weight=weight, bias=bias)).backward()
-    return [_gradient(weight), _gradient(bias)]
+    return torch.autograd.grad(loss(case._replace(weight=weight, bias=bias)), (weight, bias))
 
 
 def _by_differences(loss: Callable[[Case], Tensor], case: Case) -> list[Tensor]:
@@ -173,12 +162,6 @@ def _draw(generator: torch.Generator) -> Case:
         ids=torch.multinomial(q, K, replacement=True, generator=generator),
         q=q,
     )
-
-
-def _gradient(tensor: Tensor) -> Tensor:
-    if tensor.grad is None:
-        raise ValueError("the loss does not depend on a parameter")
-    return tensor.grad
 
 
 if __name__ == "__main__":

@@ -27,27 +27,15 @@ PRELOAD = ("isoparam.images.files", "isoparam.sampled_study.instance")
 
 
 class Job(NamedTuple):
-    """What one process is to do.
-
-    Attributes:
-        run: name of the run.
-        sizes: pixels of an image, and classes of its labels.
-        views: arguments of `isoparam.sampled_study.views.Views`.
-        probe: views to evaluate on.
-        held_out: whether on the views to choose by, not on those to report.
-        seed: of everything that is drawn.
-        recipe: how to train.
-        checkpoint: where to keep the state; None to keep none.
-    """
+    """What one process is to do."""
 
     run: str
-    sizes: tuple[int, int]
-    views: dict[str, Any]
-    probe: int
-    held_out: bool
-    seed: int
+    sizes: tuple[int, int]  # pixels of an image, and classes of its labels
+    views: dict[str, Any]  # arguments of `isoparam.sampled_study.views.Views`
+    probe: int  # views to evaluate on
+    held_out: bool  # whether on the views to choose by, not on those to report
+    seed: int  # of everything that is drawn
     recipe: InstanceRecipe
-    checkpoint: Path | None = None
 
 
 def main(
@@ -71,7 +59,7 @@ def main(
 ) -> None:
     """Train all runs on data/split/train.safetensors, into models/instance/history.csv."""
     params = parameters.read_params()
-    _check_options(tune, only, rate, class_rate, params.instance.runs)
+    _check_options(tune, only or [], [*(rate or []), *(class_rate or [])], params.instance.runs)
     bits.use_instructions(strict=params.train.strict)
     section, sizes = params.instance, sizes_of(params.data.dataset, params.data.own)
     common = section.model_dump(exclude={"seed", "shift", "noise", "views", "runs"})
@@ -92,25 +80,12 @@ def main(
             for by_class, by_rate in product(class_rate or [section.class_rate], rate or RATES)
         ]
     jobs = [
-        Job(
-            name,
-            sizes,
-            views,
-            section.views,
-            tune,
-            section.seed,
-            replace(recipes[name], **change),
-        )
+        Job(name, sizes, views, section.views, tune, section.seed, replace(recipes[name], **change))
         for name in sorted(names, key=lambda name: -cost[name])
         for change in changes
     ]
-    if not tune:
-        checkpoints = trainings.checkpoints("instance", jobs, TRAIN.parent)
-        jobs = [
-            job._replace(checkpoint=checkpoint)
-            for job, checkpoint in zip(jobs, checkpoints, strict=True)
-        ]
-    results = trainings.run_jobs("instance", _train, jobs, workers, PRELOAD)
+    kept = None if tune else trainings.checkpoints("instance", jobs, TRAIN.parent)
+    results = trainings.run_jobs("instance", _train, jobs, workers, PRELOAD, kept)
     if tune:
         print(*TUNING, sep=",")
         for job, history in zip(jobs, results, strict=True):
@@ -127,34 +102,31 @@ def main(
     trainings.forget("instance")
 
 
-def _check_options(
-    tune: bool,
-    only: list[str] | None,
-    rate: list[float] | None,
-    class_rate: list[float] | None,
-    runs: Collection[str],
-) -> None:
-    if not tune and (only or rate or class_rate):
+def _check_options(tune: bool, only: list[str], rates: list[float], runs: Collection[str]) -> None:
+    if not tune and (only or rates):
         raise ValueError(
             "--only, --rate and --class-rate go with --tune: without it the stage trains all runs "
             "of params.yaml at the rates that stand there"
         )
-    if unknown := [name for name in only or [] if name not in runs]:
+    if unknown := [name for name in only if name not in runs]:
         raise ValueError(
             f"params.yaml has no run {', '.join(map(repr, unknown))} under instance.runs; "
             f"it has {', '.join(runs)}"
         )
-    if wrong := [value for value in (*(rate or []), *(class_rate or [])) if not 0 < value < inf]:
+    if wrong := [rate for rate in rates if not 0 < rate < inf]:
         raise ValueError(f"--rate and --class-rate must be above 0 and finite, got {wrong[0]}")
 
 
-def _train(job: Job, report: processes.Report) -> Sequence[tuple[int, float, float]]:
+def _train(
+    part: trainings.Part[Job], report: processes.Report
+) -> Sequence[tuple[int, float, float]]:
     from isoparam.images.files import load_images
     from isoparam.network.training import DivergenceError
     from isoparam.sampled_study.instance import Probe, train_instances
     from isoparam.sampled_study.views import Views
 
     bits.use_one_thread()
+    job = part.job
     views = Views(load_images(TRAIN, *job.sizes).images, **job.views)
     probe = Probe(views, job.probe, job.recipe.images, seed=job.seed, held_out=job.held_out)
     try:
@@ -164,8 +136,8 @@ def _train(job: Job, report: processes.Report) -> Sequence[tuple[int, float, flo
             job.recipe,
             seed=job.seed,
             on_epoch=lambda text: report(f"{job.run} {text}"),
-            state=trainings.resume(job.checkpoint),
-            on_state=trainings.keep(job.checkpoint),
+            state=trainings.resume(part.checkpoint),
+            on_state=trainings.keep(part.checkpoint),
         )
     except DivergenceError:
         if not job.held_out:

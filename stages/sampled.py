@@ -24,23 +24,13 @@ PRELOAD = ("isoparam.images.files", "isoparam.sampled_study.linear")
 
 
 class Job(NamedTuple):
-    """What one process is to do.
-
-    Attributes:
-        run: name of the run.
-        seed: its seed.
-        sizes: pixels of an image, and classes.
-        recipe: how to train.
-        folder: where to write the weights; None of a trial, which writes none and may diverge.
-        checkpoint: where to keep the state; None to keep none.
-    """
+    """What one process is to do."""
 
     run: str
     seed: int
-    sizes: tuple[int, int]
+    sizes: tuple[int, int]  # pixels of an image, and classes
     recipe: LinearRecipe
-    folder: Path | None
-    checkpoint: Path | None = None
+    folder: Path | None  # where the weights go; None of a trial, which has none and may diverge
 
 
 def main(
@@ -79,24 +69,22 @@ def main(
         for name in names:
             (partial / name).mkdir(parents=True)
         bare = [Job(name, seed, sizes, recipes[name], None) for name in names for seed in seeds]
-        checkpoints = trainings.checkpoints("sampled", bare, SPLIT)
-        jobs = [
-            job._replace(folder=partial, checkpoint=checkpoint)
-            for job, checkpoint in zip(bare, checkpoints, strict=True)
-        ]
-        found = trainings.run_jobs("sampled", _train, jobs, workers, PRELOAD)
+        kept = trainings.checkpoints("sampled", bare, SPLIT)
+        jobs = [job._replace(folder=partial) for job in bare]
+        found = trainings.run_jobs("sampled", _train, jobs, workers, PRELOAD, kept)
         history = pd.DataFrame(sorted(row for rows in found for row in rows), columns=COLUMNS)
         files.write_csv(partial / "history.csv", history)
     trainings.forget("sampled")
 
 
-def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
+def _train(part: trainings.Part[Job], report: processes.Report) -> list[tuple[Any, ...]]:
     from isoparam.images.files import load_training_data
     from isoparam.network.files import save_perceptron
     from isoparam.network.training import DivergenceError
     from isoparam.sampled_study.linear import train_linear
 
     bits.use_one_thread()
+    job = part.job
     data = load_training_data(SPLIT, *job.sizes)
     try:
         layers, history = train_linear(
@@ -106,8 +94,8 @@ def _train(job: Job, report: processes.Report) -> list[tuple[Any, ...]]:
             classes=job.sizes[1],
             seed=job.seed,
             on_epoch=lambda epoch: report(f"{job.run} validation accuracy {epoch.accuracy:.4f}"),
-            state=trainings.resume(job.checkpoint),
-            on_state=trainings.keep(job.checkpoint),
+            state=trainings.resume(part.checkpoint),
+            on_state=trainings.keep(part.checkpoint),
         )
     except DivergenceError:
         if job.folder:

@@ -14,11 +14,7 @@ SPLIT = Path("data/split")
 OUT = Path("models/depths")
 
 
-def main(
-    name: commands.ModelName,
-    *,
-    workers: processes.Workers = None,
-) -> None:
+def main(name: commands.ModelName, *, workers: processes.Workers = None) -> None:
     """Train all seeds of one model on data/split, into models/depths/NAME."""
     params = parameters.read_params()
     bits.use_instructions(strict=params.train.strict)

@@ -12,13 +12,10 @@ from pipeline import commands, files, parameters, processes, trainings
 
 SPLIT = Path("data/split")
 OUT = Path("tuning")
+COLUMNS = ("learning_rate", "seed", "validation_loss", "validation_accuracy")
 
 
-def main(
-    name: commands.ModelName,
-    *,
-    workers: processes.Workers = None,
-) -> None:
+def main(name: commands.ModelName, *, workers: processes.Workers = None) -> None:
     """Train one model at each learning rate of tuning in params.yaml, into tuning/NAME.csv.
 
     A training that diverges has no loss and no accuracy there.
@@ -44,17 +41,11 @@ def trials(
     histories = trainings.run(name, jobs, workers)
     rows = []
     for job, history in zip(jobs, histories, strict=True):
-        last = {row.seed: row for row in history if row.epoch == job.recipe.epochs}
+        last = {row.seed: row[-2:] for row in history if row.epoch == job.recipe.epochs}
         rows += [
-            {
-                "learning_rate": job.recipe.learning_rate,
-                "seed": seed,
-                "validation_loss": last[seed].validation_loss if seed in last else None,
-                "validation_accuracy": last[seed].validation_accuracy if seed in last else None,
-            }
-            for seed in job.seeds
+            (job.recipe.learning_rate, seed, *last.get(seed, (None, None))) for seed in job.seeds
         ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 if __name__ == "__main__":

@@ -20,23 +20,14 @@ AROUND = np.ones((3, 3))
 
 
 class Parts(NamedTuple):
-    """The connected parts of the ink.
+    """The connected parts of the ink."""
 
-    Attributes:
-        ink: (H, W), 0 for paper, without what was ruled out.
-        labels: (H, W), the number of the part at each pixel, from 1; 0 for none.
-        boxes: rows and columns of each part.
-        masses: (P,), the ink of each.
-        merits: (P,), from 0 to 1: how well each may be a digit by its shape and place.
-        widths: (P,), pixels across the strokes of each.
-    """
-
-    ink: Array
-    labels: Array
-    boxes: list[tuple[slice, slice]]
-    masses: Array
-    merits: Array
-    widths: Array
+    ink: Array  # (H, W), 0 for paper, without what was ruled out
+    labels: Array  # (H, W), the number of the part at each pixel, from 1; 0 for none
+    boxes: list[tuple[slice, slice]]  # rows and columns of each part
+    masses: Array  # (P,), the ink of each
+    merits: Array  # (P,), from 0 to 1: how well each may be a digit by its shape and place
+    widths: Array  # (P,), pixels across the strokes of each
 
     @property
     def main(self) -> int:
@@ -45,19 +36,12 @@ class Parts(NamedTuple):
 
 
 class Digit(NamedTuple):
-    """The digit of a picture.
+    """The digit of a picture."""
 
-    Attributes:
-        ink: (H, W), 0 where there is none, or that of something else.
-        mask: (H, W), bool: the core of the strokes.
-        merit: from 0 to 1: how well it may be a digit by its shape and place.
-        digits: side by side or one above the other, this one included.
-    """
-
-    ink: Array
-    mask: Array
-    merit: float
-    digits: int
+    ink: Array  # (H, W), 0 where there is none, or that of something else
+    mask: Array  # (H, W), bool: the core of the strokes
+    merit: float  # from 0 to 1: how well it may be a digit by its shape and place
+    digits: int  # side by side or one above the other, this one included
 
 
 def find_digit(colours: Array) -> Digit | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from tools import ink
@@ -24,29 +24,14 @@ STROKE = 2.6 / 20
 FAINT, FULL = 0.15, 0.9
 # A part of less merit looks like no digit.
 LEAST_MERIT = 0.1
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Reading(NamedTuple):
-    """What is read from a picture.
+    """What is read from a picture."""
 
-    Attributes:
-        pixels: (side, side), uint8: 0 for paper, 255 for ink.
-        picture: (H, W, 3), uint8: the picture, upright and small.
-        digits: how many there seem to be; 0 if it looks like none.
-    """
-
-    pixels: Array
-    picture: Array
-    digits: int
+    pixels: Array  # (side, side), uint8: 0 for paper, 255 for ink
+    picture: Array  # (H, W, 3), uint8: upright and small
+    digits: int  # how many there seem to be; 0 if it looks like none
 
 
 def read(path: Path, side: int) -> Reading:
@@ -68,7 +53,7 @@ def read(path: Path, side: int) -> Reading:
     Reference:
         LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
     """
-    colours = decode(path)  # (H, W, 3)
+    colours = _decode(path)  # (H, W, 3)
     picture = colours.round().astype(np.uint8)
     made = _made_already(picture, side)
     if made is not None:
@@ -82,17 +67,10 @@ def read(path: Path, side: int) -> Reading:
     return Reading(centred(_strokes(digit, side), side), picture, count)
 
 
-def decode(path: Path) -> Array:
-    """A picture's colours, upright and at most `WORK` pixels each way.
+def _decode(path: Path) -> Array:
+    """A picture's colours (H, W, 3), float32, upright and at most `WORK` pixels each way.
 
-    Args:
-        path: of a picture in one of `FORMATS`.
-
-    Returns:
-        (H, W, 3), float32, from 0 to 255; what is transparent is paper.
-
-    Raises:
-        ValueError: if it is missing, too large, or cannot be read.
+    What is transparent is paper.
     """
     try:
         with warnings.catch_warnings():
@@ -100,8 +78,8 @@ def decode(path: Path) -> Array:
             with Image.open(path, formats=FORMATS) as picture:
                 if picture.width * picture.height > LARGEST:
                     raise Image.DecompressionBombError  # noqa: TRY301 (as Pillow does, for more)
-                way_up = UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
                 picture.draft(None, (2 * WORK, 2 * WORK))  # JPEG alone can be decoded smaller
+                ImageOps.exif_transpose(picture, in_place=True)
                 small = _shrunk(_in_plain_mode(picture))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
@@ -116,7 +94,7 @@ def decode(path: Path) -> Array:
         raise ValueError(
             f"{path} is not a picture that can be read ({reason or type(error).__name__})"
         ) from None
-    levels = np.asarray(small if way_up is None else small.transpose(way_up), np.float32)
+    levels = np.asarray(small, np.float32)
     if small.mode == "F":
         grey: Array = 255 * (levels - levels.min()) / (np.ptp(levels) or 1)
         return grey[..., None].repeat(3, 2)
@@ -204,15 +182,9 @@ def _strokes(digit: ink.Digit, side: int) -> Array:
 
 
 def centred(strokes: Array, side: int) -> Array:
-    """Ink in MNIST's size and place.
+    """Ink (H, W), from 0 to 1, in MNIST's size and place: (side, side), uint8, up to 255.
 
-    Args:
-        strokes: (H, W), from 0 for paper to 1.
-        side: pixels of the result, each way.
-
-    Returns:
-        (side, side), uint8, with a greatest value of 255: the box of the ink fits a square of
-        `side` less the margins, and its centre of mass is in the middle.
+    Its box fits a square of `side` less the margins, and its centre of mass is in the middle.
     """
     rows, columns = (np.flatnonzero((strokes > FAINT).any(axis)) for axis in (1, 0))
     digit = strokes[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)

@@ -123,8 +123,7 @@ def test_a_camera_held_sideways_says_so(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     # Held so that the picture on disk, turned as it says, is upright.
-    inverse = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-    turn = inverse.get(orientation, pictures.UPRIGHT.get(orientation))
+    turn = [None, *map(Image.Transpose, (0, 3, 1, 5, 2, 6, 4))][orientation - 1]
     picture = drawn() if turn is None else drawn().transpose(turn)
     reading = read(picture, tmp_path, "picture.jpg", exif=exif, quality=95)
     assert alike(reading.pixels, read(drawn(), tmp_path).pixels) > 0.9
