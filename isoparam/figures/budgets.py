@@ -4,7 +4,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from isoparam.figures.depth import ON_BUDGET, PAGE_INCHES, SMALL, add_title, check_rows
+from isoparam.figures.depth import LINE, ON_BUDGET, PAGE_INCHES, SMALL, add_title, check_rows, spans
 
 
 def differences_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
@@ -27,23 +27,11 @@ def differences_by_budget(tables: dict[int, pd.DataFrame]) -> Figure:
         panels = figure.subplots(1, len(tables), sharex=True, squeeze=False).flat
         for axes, (budget, table) in zip(panels, sorted(tables.items()), strict=True):
             rows = table[(table["depth"] > 0) & (table["collapsed"] == 0)].sort_values("depth")
-            best = rows["accuracy"].idxmax()
-            mean, lo, hi = (
-                100 * (rows[name].astype(float).fillna(rows["accuracy"]) - rows["accuracy"][best])
-                for name in ("accuracy", "accuracy_lo", "accuracy_hi")
-            )
-            axes.errorbar(
-                rows["depth"],
-                mean,
-                yerr=[mean - lo, hi - mean],
-                color=ON_BUDGET,
-                marker="o",
-                markersize=4,
-                markerfacecolor="white",
-                linewidth=1.2,
-                capsize=2,
-            )
-            axes.plot(rows["depth"][best], 0.0, "o", markersize=5, color=ON_BUDGET, zorder=3)
+            mean, *ends = (100 * each for each in spans(rows, "accuracy"))
+            style = LINE | {"markersize": 4, "markerfacecolor": "white", "capsize": 2}
+            axes.errorbar(rows["depth"], mean - mean.max(), ends, **style)
+            best = rows["depth"][mean.idxmax()]
+            axes.plot(best, 0.0, "o", markersize=5, color=ON_BUDGET, zorder=3)
             axes.set_title(f"{budget:,}")
             axes.set_xticks(range(1, int(table["depth"].max()) + 1))
         panels[0].set_ylabel("test accuracy minus\nthe best, points")

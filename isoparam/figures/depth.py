@@ -31,6 +31,7 @@ STYLE: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "legend.frameon": False,
     "svg.hashsalt": "isoparam",
 }
 MODELS_PER_ROW = 9
@@ -42,6 +43,8 @@ MOST_DEPTHS = 12
 PAGE_INCHES = 7.2
 NOTE_LETTERS_PER_INCH = 14.5
 SMALL = STYLE | {"font.size": 8, "axes.titlesize": 9}
+# A line through points with intervals.
+LINE: dict[str, Any] = {"fmt": "o-", "color": ON_BUDGET, "linewidth": 1.2, "capsize": 3}
 
 
 def png(figure: Figure) -> bytes:
@@ -65,6 +68,13 @@ def add_title(figure: Figure, title: str, note: str) -> None:
     inches_from_top = 0.28
     y = 1 - inches_from_top / figure.get_figheight()
     figure.text(0.01, y, "\n".join(lines), va="top", fontsize=8, color=MUTED)
+
+
+def spans(rows: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """A mean, and the spans to the lower and upper end of its interval, 0 if it has none."""
+    mean = rows[column]
+    lo, hi = (rows[f"{column}_{end}"].astype(float).fillna(mean) for end in ("lo", "hi"))
+    return mean, mean - lo, hi - mean
 
 
 def pairs_of_panels(count: int, height: float) -> tuple[Figure, list[tuple[Axes, Axes]]]:
@@ -126,43 +136,23 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
         axes.plot(on["depth"], 100 * on["accuracy"], color=ON_BUDGET, linewidth=1.2, zorder=2)
         best = on["may_be_best"]
         tested = seeds != [1] and len(on) > 1
+        verdict = "may be the best (95 % confidence set)" if tested else "not tested"
         for rows, color, fill, marker, label in (
-            (
-                on[best],
-                ON_BUDGET,
-                ON_BUDGET,
-                "o",
-                "may be the best (95 % confidence set)" if tested else "not tested",
-            ),
+            (on[best], ON_BUDGET, ON_BUDGET, "o", verdict),
             (on[~best], ON_BUDGET, "white", "o", "significantly below the best"),
             (hidden[~hidden["on_budget"]], OFF_BUDGET, OFF_BUDGET, "D", "off the budget"),
         ):
             if len(rows):
-                axes.errorbar(
-                    rows["depth"],
-                    100 * rows["accuracy"],
-                    yerr=100 * _distances(rows).to_numpy(),
-                    fmt=marker,
-                    color=color,
-                    markerfacecolor=fill,
-                    capsize=3,
-                    label=label,
-                    zorder=3,
-                )
+                mean, *ends = (100 * each for each in spans(rows, "accuracy"))
+                style: dict[str, Any] = {"fmt": marker, "color": color, "markerfacecolor": fill}
+                axes.errorbar(rows["depth"], mean, ends, capsize=3, label=label, zorder=3, **style)
         lengths = (hidden["new_images_hi"] - hidden["new_images_lo"]).astype(float)
         if lengths.notna().any():
             half = 50 * lengths.mean()
-            axes.errorbar(
-                hidden["depth"].max() + 0.6,
-                100 * hidden["accuracy"].mean(),
-                yerr=half,
-                fmt="none",
-                color=MUTED,
-                elinewidth=1,
-                capsize=3,
-                label=f"± {half:.2f}: for new seeds and test images (95 %); most of it moves all "
-                "points together",
-            )
+            label = f"± {half:.2f}: for new seeds and test images (95 %); "
+            label += "most of it moves all points together"
+            x, y = hidden["depth"].max() + 0.6, 100 * hidden["accuracy"].mean()
+            axes.errorbar(x, y, half, fmt="none", color=MUTED, elinewidth=1, capsize=3, label=label)
         widths = hidden.groupby("depth")["width"].agg(lambda units: ", ".join(map(str, units)))
         axes.set_xlabel("hidden layers, and units of each")
         axes.set_ylabel("test accuracy, %")
@@ -170,12 +160,8 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
         axes.set_xticks(widths.index, [f"{depth}\n{units}" for depth, units in widths.items()])
         axes.margins(x=0.07)
         axes.set_ylim(top=min(100, axes.get_ylim()[1]))
-        axes.set_title(
-            f"Accuracy against depth at {budget:,} parameters\n",
-            loc="left",
-            fontsize=12,
-            fontweight="bold",
-        )
+        title = f"Accuracy against depth at {budget:,} parameters\n"
+        axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
         note = f"mean and 95 % interval over {' or '.join(map(str, seeds))} seeds"
         if seeds == [1]:
             note = "one seed"
@@ -187,7 +173,7 @@ def depth_accuracy(table: pd.DataFrame, budget: int) -> Figure:
         axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8.5, color=MUTED)
         if len(hidden):
             # It stands below the axes, where it hides no interval.
-            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.17), fontsize=8.5)
+            axes.legend(loc="upper left", bbox_to_anchor=(0, -0.17), fontsize=8.5)
         return figure
 
 
@@ -210,14 +196,8 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
         for (name, curve), (above, below) in zip(curves.items(), pairs, strict=True):
             epoch = curve["epoch"]
             above.plot(epoch, _error_percent(curve["validation_accuracy"]), color=ON_BUDGET)
-            above.fill_between(
-                epoch,
-                _error_percent(curve["validation_accuracy_hi"]),
-                _error_percent(curve["validation_accuracy_lo"]),
-                color=ON_BUDGET,
-                alpha=0.25,
-                linewidth=0,
-            )
+            lo, hi = (_error_percent(curve[f"validation_accuracy_{end}"]) for end in ("hi", "lo"))
+            above.fill_between(epoch, lo, hi, color=ON_BUDGET, alpha=0.25, linewidth=0)
             above.set_title(name)
             below.plot(epoch, curve["train_loss"], color=OFF_BUDGET, linestyle="--")
             below.plot(epoch, curve["validation_loss"], color=ON_BUDGET)
@@ -231,12 +211,7 @@ def learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
             below.set_ylabel("loss, nats")
         below.plot([], [], color=OFF_BUDGET, linestyle="--", label="training")
         below.plot([], [], color=ON_BUDGET, label="validation")
-        figure.legend(
-            *below.get_legend_handles_labels(),
-            loc="upper right",
-            ncols=2,
-            frameon=False,
-        )
+        figure.legend(*below.get_legend_handles_labels(), loc="upper right", ncols=2)
         figure.supxlabel("epoch", fontsize=9)
         known = any(curve["validation_accuracy_lo"].notna().any() for curve in curves.values())
         note = "mean over seeds; band: 95 % interval" if known else "one seed"
@@ -259,9 +234,10 @@ def learning_rates(table: pd.DataFrame) -> Figure:
         ValueError: if there is no row.
     """
     check_rows(table)
+    table = table.assign(sd=100 * table["accuracy_sd"].astype(float).fillna(0.0))
     models = list(dict.fromkeys(table["model"]))
     hidden = 100 * table[table["depth"] > 0]["accuracy"]
-    top = (hidden + 100 * table["accuracy_sd"].astype(float).fillna(0.0)).max() + 0.05
+    top = (hidden + table["sd"]).max() + 0.05
     columns = min(5, len(models))
     with mpl.rc_context(STYLE):
         rows = -(-len(models) // columns)
@@ -269,28 +245,13 @@ def learning_rates(table: pd.DataFrame) -> Figure:
         panels = figure.subplots(rows, columns, squeeze=False).flat
         for name, axes in zip(models, panels, strict=False):
             grid = table[table["model"] == name]
-            axes.errorbar(
-                grid["learning_rate"],
-                100 * grid["accuracy"],
-                yerr=100 * grid["accuracy_sd"].astype(float).fillna(0.0),
-                color=ON_BUDGET,
-                marker="o",
-                markersize=3,
-                linewidth=1.2,
-                capsize=2,
-            )
-            best = grid[grid["chosen"]]
-            axes.plot(
-                best["learning_rate"],
-                100 * best["accuracy"],
-                color=OFF_BUDGET,
-                marker="D",
-                linestyle="none",
-            )
-            for row in grid[grid["accuracy"].isna()].itertuples():
-                axes.axvline(row.learning_rate, color=MUTED, linestyle=":")
+            rates, accuracies = grid["learning_rate"], 100 * grid["accuracy"]
+            axes.errorbar(rates, accuracies, grid["sd"], markersize=3, **LINE | {"capsize": 2})
+            axes.plot(rates[grid["chosen"]], accuracies[grid["chosen"]], "D", color=OFF_BUDGET)
+            for rate in rates[accuracies.isna()]:
+                axes.axvline(rate, color=MUTED, linestyle=":")
             axes.set_xscale("log")
-            axes.set_xticks(grid["learning_rate"])
+            axes.set_xticks(rates)
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.tick_params(axis="x", labelrotation=90, labelsize=8)
@@ -299,29 +260,20 @@ def learning_rates(table: pd.DataFrame) -> Figure:
             if grid["depth"].iloc[0] > 0 and hidden.notna().any():
                 # What is far below the best is off the axis.
                 axes.set_ylim(max(hidden.min(), hidden.max() - SHOWN_POINTS) - 0.05, top)
-            axes.set_xlim(0.8 * grid["learning_rate"].min(), 1.25 * grid["learning_rate"].max())
+            axes.set_xlim(0.8 * rates.min(), 1.25 * rates.max())
         for axes in panels:
             axes.set_visible(False)
         seeds = " or ".join(map(str, sorted(set(table["seeds"]))))
         figure.supxlabel("peak of the learning rate", fontsize=10)
         figure.supylabel("validation accuracy, %", fontsize=10)
-        figure.suptitle(
+        title = (
             f"Choice of the learning rate (diamond): mean and standard deviation over {seeds} "
-            "seeds; dotted: diverged",
-            fontsize=9,
-            x=0.01,
-            ha="left",
+            "seeds; dotted: diverged"
         )
+        figure.suptitle(title, fontsize=9, x=0.01, ha="left")
         return figure
 
 
 def _error_percent(accuracy: pd.Series) -> pd.Series:
     """Error rate in percent, at least what a logarithmic axis can show of no error at all."""
     return (100 * (1 - accuracy.astype(float))).clip(lower=LEAST_ERROR_PERCENT)
-
-
-def _distances(rows: pd.DataFrame) -> pd.DataFrame:
-    """From the mean down and up to the ends of its interval, (2, N); 0 where there is none."""
-    below = rows["accuracy"] - rows["accuracy_lo"].astype(float)
-    above = rows["accuracy_hi"].astype(float) - rows["accuracy"]
-    return pd.DataFrame([below, above]).fillna(0.0)

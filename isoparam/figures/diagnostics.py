@@ -1,6 +1,7 @@
 """Figures of what networks do: from tables to matplotlib figures; no file is read or written."""
 
 from math import ceil, floor, isqrt
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -32,6 +33,9 @@ MOST_TICKS = 40
 # Of fewer predictions than these an accuracy says little.
 LEAST_PREDICTIONS = 20
 
+# The line of each state of the networks.
+STATES = {"initial": ("s--", OFF_BUDGET), "trained": ("o-", ON_BUDGET)}
+
 # Where no gradient flows, what a logarithmic axis can show.
 LEAST_NORM = 1e-12
 
@@ -60,6 +64,7 @@ def confusion(table: pd.DataFrame, summary: pd.DataFrame, names: list[str] | Non
         errors = {name: m * (1 - np.eye(len(m))) for name, m in matrices.items()}
         most = max(float(m.max()) for m in errors.values())
         figure, panels = _panels(len(errors), height=2.3)
+        centred = {"ha": "center", "va": "center", "fontsize": 6.5}
         for axes, (name, counts) in zip(panels, errors.items(), strict=True):
             classes = len(counts)
             shown = np.ma.masked_array(counts, np.eye(classes, dtype=bool))
@@ -68,15 +73,8 @@ def confusion(table: pd.DataFrame, summary: pd.DataFrame, names: list[str] | Non
             axes.imshow(shown, cmap="Blues", norm=PowerNorm(0.5, 0, max(most, 1.0)))
             for label, predicted in zip(*(counts >= 0.5).nonzero(), strict=True):
                 value = counts[label, predicted]
-                axes.text(
-                    predicted,
-                    label,
-                    f"{floor(value + 0.5)}",
-                    ha="center",
-                    va="center",
-                    fontsize=6.5,
-                    color="white" if value > 0.35 * most else INK,
-                )
+                text, color = f"{floor(value + 0.5)}", "white" if value > 0.35 * most else INK
+                axes.text(predicted, label, text, centred, color=color)
             ticks = range(0, classes, ceil(classes / MOST_TICKS))
             labels = names and [names[tick] for tick in ticks]
             axes.set_xticks(ticks, labels)
@@ -122,25 +120,13 @@ def calibration(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
             x, y = 100 * rows["confidence"][drawn], 100 * rows["accuracy"][drawn]
             axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle="--")
             axes.vlines(x, x, y, color=OFF_BUDGET, linewidth=2)
-            axes.scatter(
-                x,
-                y,
-                s=10 + 150 * share[drawn],
-                color=ON_BUDGET,
-                edgecolor="white",
-                linewidth=0.6,
-                zorder=3,
-                clip_on=False,
-            )
+            edge: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.6}
+            area = 10 + 150 * share[drawn]
+            axes.scatter(x, y, area, color=ON_BUDGET, zorder=3, clip_on=False, **edge)
             axes.set_title(name, loc="left")
-            axes.text(
-                0.05,
-                0.95,
-                f"ECE {100 * summary.loc[name, 'ece']:.2f} %\n"
-                f"NLL {summary.loc[name, 'test_loss']:.3f} nats",
-                transform=axes.transAxes,
-                va="top",
-            )
+            ece, loss = summary.loc[name, ["ece", "test_loss"]]
+            text = f"ECE {100 * ece:.2f} %\nNLL {loss:.3f} nats"
+            axes.text(0.05, 0.95, text, transform=axes.transAxes, va="top")
             axes.set_xlim(0, 100)
             axes.set_ylim(0, 100)
             axes.set_aspect("equal")
@@ -178,11 +164,8 @@ def by_layer(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
             above.set_yscale("log")
             above.yaxis.set_minor_formatter(NullFormatter())
             for axes, column in ((above, "gradient_norm"), (below, "similarity")):
-                for state, color, line in (
-                    ("initial", OFF_BUDGET, "--"),
-                    ("trained", ON_BUDGET, "-"),
-                ):
-                    _band(axes, rows[rows["state"] == state], column, color, line)
+                for state, (line, color) in STATES.items():
+                    _band(axes, rows[rows["state"] == state], column, line, color)
             layers = int(rows["layer"].max())
             above.set_title(name)
             below.set_xlim(0.5, layers + 0.5)
@@ -196,22 +179,12 @@ def by_layer(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
             mpl.lines.Line2D([], [], color=OFF_BUDGET, linestyle="--", marker="s", markersize=3),
             mpl.lines.Line2D([], [], color=ON_BUDGET, marker="o", markersize=3),
         ]
-        figure.legend(
-            handles,
-            ["at initialisation", "after training"],
-            loc="upper right",
-            ncols=2,
-            frameon=False,
-        )
+        texts = ["at initialisation", "after training"]
+        figure.legend(handles, texts, loc="upper right", ncols=2)
         first = summary.iloc[0]
-        over = (
-            "one seed" if first["seeds"] == 1 else f"median and range over {first['seeds']} seeds"
-        )
-        add_title(
-            figure,
-            "What reaches each layer",
-            f"gradient of the mean loss of {first['probe_images']:,} training images; {over}",
-        )
+        over = _over(first["seeds"], "median and range")
+        note = f"gradient of the mean loss of {first['probe_images']:,} training images; {over}"
+        add_title(figure, "What reaches each layer", note)
         return figure
 
 
@@ -228,16 +201,17 @@ def hard_digits(table: pd.DataFrame, names: list[str] | None = None) -> Figure:
         The figure, with as many of them as fit on a page; without rows it says that there are none.
     """
     shown = table.iloc[:MOST_DIGITS]
-    rows = ceil(len(shown) / DIGITS_PER_ROW)
     if table.empty:
         figure = Figure(figsize=(PAGE_INCHES, 0.6), layout="constrained")
         add_title(figure, "No network gets any test image wrong", "so that none is shown")
         return figure
     with mpl.rc_context(SMALL | {"axes.grid": False}):
+        rows = ceil(len(shown) / DIGITS_PER_ROW)
         figure = Figure(figsize=(PAGE_INCHES, 0.6 + 0.98 * rows), layout="constrained")
         panels = figure.subplots(rows, DIGITS_PER_ROW, squeeze=False).flatten()
         for axes in panels:
             axes.set_axis_off()
+        small = {"ha": "center", "va": "top", "fontsize": 7.5, "color": MUTED}
         for axes, row in zip(panels, shown.itertuples(), strict=False):
             if isinstance(row.pixels, str):
                 pixels = np.frombuffer(bytes.fromhex(row.pixels), dtype=np.uint8)
@@ -248,16 +222,8 @@ def hard_digits(table: pd.DataFrame, names: list[str] | None = None) -> Figure:
             else:
                 said = f"{row.label} → {row.predicted}"
             axes.set_title(said, fontsize=7 if names else 9, pad=2)
-            axes.text(
-                0.5,
-                -0.02,
-                f"{row.votes} of {row.networks}",
-                transform=axes.transAxes,
-                ha="center",
-                va="top",
-                fontsize=7.5,
-                color=MUTED,
-            )
+            votes = f"{row.votes} of {row.networks}"
+            axes.text(0.5, -0.02, votes, small, transform=axes.transAxes)
         first = table.astype(object).iloc[0]  # which keeps whole numbers whole
         wrong = "all" if first["wrong"] == first["networks"] else f"{first['wrong']} of"
         count = f"{len(table)} test images" if len(table) > 1 else "1 test image"
@@ -285,23 +251,14 @@ def _panels(
     return figure, list(panels[:count])
 
 
-def _band(axes: Axes, rows: pd.DataFrame, column: str, color: str, line: str) -> None:
+def _band(axes: Axes, rows: pd.DataFrame, column: str, line: str, color: str) -> None:
     """The median over seeds as a line, the range as a band."""
     middle, least, greatest = (
         rows[f"{column}{end}"].clip(lower=LEAST_NORM) for end in ("", "_least", "_greatest")
     )
-    marker = "s" if line == "--" else "o"
-    axes.plot(
-        rows["layer"],
-        middle,
-        color=color,
-        linestyle=line,
-        linewidth=1.2,
-        marker=marker,
-        markersize=2.5,
-    )
+    axes.plot(rows["layer"], middle, line, color=color, linewidth=1.2, markersize=2.5)
     axes.fill_between(rows["layer"], least, greatest, color=color, alpha=0.25, linewidth=0)
 
 
-def _over(seeds: int) -> str:
-    return "one seed" if seeds == 1 else f"mean over {seeds} seeds"
+def _over(seeds: int, what: str = "mean") -> str:
+    return "one seed" if seeds == 1 else f"{what} over {seeds} seeds"

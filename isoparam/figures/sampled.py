@@ -4,10 +4,9 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isoparam.figures.depth import MUTED, STYLE, check_rows
+from isoparam.figures.depth import LINE, MUTED, STYLE, check_rows, spans
 
 # Okabe and Ito's colours suit any colour vision; lines differ in marker and dash too.
 FULL, IMPORTANCE, STATED, NONE = "#222222", "#0072b2", "#d55e00", "#cc79a7"
@@ -32,37 +31,25 @@ def sampled_classifier(table: pd.DataFrame) -> Figure:
     check_rows(table)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 4.0), layout="constrained")
-        panels = figure.subplots(1, 2)
-        for axes, column, factor, label in zip(
-            panels,
-            ("test_accuracy", "test_loss"),
-            (100.0, 1.0),
-            ("test accuracy, %", "full-softmax negative log-likelihood, nats"),
-            strict=True,
+        left, right = figure.subplots(1, 2)
+        for axes, column, factor, label in (
+            (left, "test_accuracy", 100.0, "test accuracy, %"),
+            (right, "test_loss", 1.0, "full-softmax negative log-likelihood, nats"),
         ):
             for weighting, rows in table.groupby("weighting", sort=False):
-                mean, lo, hi = (
-                    factor * rows[name].astype(float).fillna(rows[column])
-                    for name in (column, f"{column}_lo", f"{column}_hi")
-                )
+                mean, below, above = (factor * each for each in spans(rows, column))
                 if weighting == "full":
                     axes.axhline(mean.iloc[0], color=FULL, linewidth=1.2, label="full softmax")
-                    axes.axhspan(lo.iloc[0], hi.iloc[0], color=FULL, alpha=0.15, linewidth=0)
+                    lo, hi = (mean - below).iloc[0], (mean + above).iloc[0]
+                    axes.axhspan(lo, hi, color=FULL, alpha=0.15, linewidth=0)
                     continue
-                axes.errorbar(
-                    rows["samples"],
-                    mean,
-                    yerr=[mean - lo, hi - mean],
-                    color=_COLOURS[weighting],
-                    marker=_MARKERS[weighting],
-                    linewidth=1.2,
-                    capsize=3,
-                    label=f"sampled, {weighting} weights",
-                )
+                style = LINE | {"fmt": f"{_MARKERS[weighting]}-", "color": _COLOURS[weighting]}
+                name = f"sampled, {weighting} weights"
+                axes.errorbar(rows["samples"], mean, [below, above], label=name, **style)
             axes.set_xlabel("sampled classes K beside the label")
             axes.set_ylabel(label)
             axes.set_xticks(sorted(set(table["samples"].dropna().astype(int))))
-        panels[0].legend(frameon=False, fontsize=8.5)
+        left.legend(fontsize=8.5)
         seeds = " or ".join(map(str, sorted(set(table["seeds"]))))
         reached = ", ".join(
             f"{weighting} {100 * rows.min():.1f} to {100 * rows.max():.1f} %"
@@ -98,16 +85,27 @@ def instance_discrimination(table: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(1.2 + 4.0 * len(laws), 6.2), layout="constrained")
         panels = figure.subplots(2, len(laws), sharex="col", squeeze=False)
         for law, above, below in zip(laws, *panels, strict=True):
-            runs = list(table[table["images"] == law].groupby("run", sort=False))
+            of_law = table[table["images"] == law]
             sizes = sorted(set(table["samples"].dropna()))
             shades = {k: _SHADES[i % len(_SHADES)] for i, k in enumerate(sizes)}
-            longest = table["of_epochs"].where(table["images"] == law).max()
-            for _, rows in runs:
-                _draw_run(above, below, rows, shades, longest)
+            for _, rows in of_law.groupby("run", sort=False):
+                first, short = rows.iloc[0], rows["of_epochs"].max() < of_law["of_epochs"].max()
+                weighting = first["weighting"]
+                color = shades.get(first["samples"])
+                style: dict[str, Any] = {
+                    "color": color if weighting == "importance" else _COLOURS[weighting],
+                    "marker": _MARKERS[weighting],
+                    "markersize": 4,
+                    "linewidth": 1.4,
+                    "linestyle": "--" if short else "-",
+                    "label": f"{_training(first)}, {first['of_epochs']} epochs",
+                }
+                above.plot(rows["epoch"], 100 * rows["accuracy"], **style)
+                below.plot(rows["epoch"], rows["loss"], **style)
             above.set_title(titles[law], fontsize=10)
             above.set_ylim(bottom=0)
             below.set_xlabel("epoch")
-            below.legend(frameon=False, fontsize=8.5, loc="upper right")
+            below.legend(fontsize=8.5, loc="upper right")
         panels[0, 0].set_ylabel("top-1 accuracy on new views, %")
         panels[1, 0].set_ylabel("full-softmax negative\nlog-likelihood, nats")
         ends = table.groupby("run", sort=False).tail(1)
@@ -119,24 +117,6 @@ def instance_discrimination(table: pd.DataFrame) -> Figure:
             "one run each; negative log-likelihood and top-1 over all classes",
         )
         return figure
-
-
-def _draw_run(
-    above: Axes, below: Axes, rows: pd.DataFrame, shades: dict[float, str], longest: float
-) -> None:
-    first = rows.iloc[0]
-    weighting = first["weighting"]
-    short = first["of_epochs"] < longest
-    style: dict[str, Any] = {
-        "color": shades[first["samples"]] if weighting == "importance" else _COLOURS[weighting],
-        "marker": _MARKERS[weighting],
-        "markersize": 4,
-        "linewidth": 1.4,
-        "linestyle": "--" if short else "-",
-        "label": f"{_training(first)}, {first['of_epochs']} epochs",
-    }
-    above.plot(rows["epoch"], 100 * rows["accuracy"], **style)
-    below.plot(rows["epoch"], rows["loss"], **style)
 
 
 def _training(run: pd.Series) -> str:

@@ -27,20 +27,15 @@ DATASETS = {
 }
 
 
-def dataset_of(name: str, own: Dataset | None) -> Dataset:
-    """The properties of a data set.
+def sizes_of(name: str, own: Dataset | None) -> tuple[int, int]:
+    """Features and classes of a data set.
 
     Args:
         name: of DATASETS, or "own".
         own: those of own data; ignored for other data sets.
 
     Example:
-        >>> dataset_of("own", Dataset(features=30, classes=2, test_images=85)).classes
-        2
+        >>> sizes_of("own", Dataset(features=30, classes=2, test_images=85))
+        (30, 2)
     """
-    return own if name == "own" and own else DATASETS[name]
-
-
-def sizes_of(name: str, own: Dataset | None) -> tuple[int, int]:
-    """Features and classes of a data set; the arguments are those of `dataset_of`."""
-    return dataset_of(name, own)[:2]
+    return (own if name == "own" and own else DATASETS[name])[:2]

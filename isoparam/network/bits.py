@@ -4,11 +4,7 @@ import os
 import sys
 
 # Instructions that each x86-64 processor of the last decade has, for torch, MKL and oneDNN.
-STRICT = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "MKL_CBWR": "COMPATIBLE",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-}
+STRICT = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def use_instructions(*, strict: bool) -> None:

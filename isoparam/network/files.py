@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -13,18 +13,6 @@ from isoparam.network.mlp import Layers
 
 # The keys in the metadata of a perceptron.
 METADATA = {"seed", "sizes", "mean", "deviation"}
-
-
-class Perceptron(NamedTuple):
-    """One trained replica with what a prediction needs.
-
-    Attributes:
-        layers: weights (1, fan-in, fan-out) and biases (1, 1, fan-out), float32.
-        metadata: seed, sizes of the layers, mean and deviation of the training set's pixels.
-    """
-
-    layers: Layers
-    metadata: dict[str, Any]
 
 
 def save_perceptron(path: Path, layers: Layers, metadata: dict[str, Any]) -> None:
@@ -43,7 +31,7 @@ def save_perceptron(path: Path, layers: Layers, metadata: dict[str, Any]) -> Non
     save_tensors(path, tensors, metadata)
 
 
-def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
+def load_perceptron(path: Path, sizes: list[int]) -> tuple[Layers, dict[str, Any]]:
     """Read one replica.
 
     Args:
@@ -51,7 +39,8 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
         sizes: sizes of all layers that are expected, input and output included.
 
     Returns:
-        The replica.
+        The replica's weights (1, fan-in, fan-out) and biases (1, 1, fan-out), float32, and its
+        metadata: seed, sizes, mean and deviation of the training set's pixels.
 
     Raises:
         ValueError: if the file is missing, damaged, or holds anything else.
@@ -83,7 +72,7 @@ def load_perceptron(path: Path, sizes: list[int]) -> Perceptron:
         (tensors[f"{2 * index}.weight"].T[None], tensors[f"{2 * index}.bias"][None, None])
         for index in range(len(sizes) - 1)
     ]
-    return Perceptron(layers, metadata)
+    return layers, metadata
 
 
 def load_replicas(
@@ -106,9 +95,9 @@ def load_replicas(
     replicas = [load_perceptron(folder / f"seed-{seed}.safetensors", sizes) for seed in seeds]
     layers = [
         (torch.cat([weight for weight, _ in layer]), torch.cat([bias for _, bias in layer]))
-        for layer in zip(*(replica.layers for replica in replicas), strict=True)
+        for layer in zip(*(layers for layers, _ in replicas), strict=True)
     ]
-    metadata = replicas[0].metadata
+    _, metadata = replicas[0]
     return layers, (metadata["mean"], metadata["deviation"])
 
 

@@ -59,7 +59,7 @@ class Replicas:
         views = [layer_views(flat, sizes) for flat in (self._operands, self.flat, self.velocity)]
         # On a CPU each replica is stepped by itself, by views that are made once: it is faster.
         self._by_replica = self.flat.device.type == "cpu"
-        parts = [[_of_replica(v, r) for v in views] for r in range(len(seeds))]
+        parts = [[[(w[r], b[r]) for w, b in view] for view in views] for r in range(len(seeds))]
         self._parts = [
             _Part(factors, [*map(_tensors, weights)], [*map(_tensors, momenta)])
             for factors, weights, momenta in (parts if self._by_replica else [views])
@@ -137,10 +137,6 @@ class _Part(NamedTuple):
     factors: Layers
     weights: list[list[Tensor]]  # of each layer
     momenta: list[list[Tensor]]
-
-
-def _of_replica(layers: Layers, replica: int) -> Layers:
-    return [(weight[replica], bias[replica]) for weight, bias in layers]
 
 
 def _tensors(layer: tuple[Tensor, Tensor]) -> list[Tensor]:

@@ -74,12 +74,8 @@ def steps_of(schedule: Schedule, order: Tensor, epoch: int) -> Iterator[tuple[Te
     size = schedule.batch_size
     steps = order.shape[-1] // size
     for index in range(steps):
-        rate = learning_rate_at(
-            (epoch - 1) * steps + index,
-            schedule.epochs * steps,
-            schedule.learning_rate,
-            schedule.warmup,
-        )
+        step, total = (epoch - 1) * steps + index, schedule.epochs * steps
+        rate = learning_rate_at(step, total, schedule.learning_rate, schedule.warmup)
         yield order[..., index * size : (index + 1) * size], rate
 
 

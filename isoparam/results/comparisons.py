@@ -203,7 +203,8 @@ class Crossed:
         test = self.test({name: 1.0})
         if test.hi is None:
             return test
-        return test._replace(**on_logit_scale(test.mean, test.hi - test.mean)._asdict())
+        lo, hi = on_logit_scale(test.mean, test.hi - test.mean)
+        return test._replace(lo=lo, hi=hi)
 
     def pairs(self) -> list[Pair]:
         """All pairs in the order of the models, corrected for their number by Tukey's test."""
@@ -303,7 +304,10 @@ def compare_pooled(samples: Mapping[str, Sequence[float]]) -> Pooled:
         for all distances from the best", Annals of Statistics, 1981; Bartlett, "Properties of
         sufficiency and statistical tests", Proceedings of the Royal Society A, 1937.
     """
-    _check_counts(samples)
+    counts = {name: len(values) for name, values in samples.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise ValueError(f"models are compared over the same seeds, but there are {listed}")
     estimates = {name: estimate(values) for name, values in samples.items()}
     means = {name: found.mean for name, found in estimates.items()}
     names = list(combinations(samples, 2))
@@ -342,10 +346,3 @@ def _level(spreads: Sequence[float], count: int) -> float:
     ranges = (means.max(1) - means.min(1)) / (variances / count) ** 0.5
     least = studentized_range.isf(LEVEL, len(spreads), len(spreads) * (count - 1))
     return float((ranges > least).mean())
-
-
-def _check_counts(samples: Mapping[str, Sequence[float]]) -> None:
-    counts = {name: len(values) for name, values in samples.items()}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
-        raise ValueError(f"models are compared over the same seeds, but there are {listed}")

@@ -56,14 +56,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, deviation, mean - half, mean + half)
 
 
-class Ends(NamedTuple):
-    """The 95 % interval of a share: `lo` and `hi`, both in [0, 1]."""
-
-    lo: float
-    hi: float
-
-
-def on_logit_scale(share: float, half: float) -> Ends:
+def on_logit_scale(share: float, half: float) -> tuple[float, float]:
     """An interval of a share that stays within [0, 1].
 
     expit(logit(share) +- half / (share (1 - share)))
@@ -76,7 +69,7 @@ def on_logit_scale(share: float, half: float) -> Ends:
         half: half the length of its interval on its own scale, 0 or more.
 
     Returns:
-        The interval; for a share of 0 or 1, its value alone.
+        Both ends of the interval, in [0, 1]; for a share of 0 or 1, its value alone.
 
     Raises:
         ValueError: if the share is out of range.
@@ -92,12 +85,10 @@ def on_logit_scale(share: float, half: float) -> Ends:
     if not 0 <= share <= 1:
         raise ValueError(f"a share must lie in [0, 1], got {share}")
     if share in (0, 1):
-        return Ends(share, share)
+        return share, share
     centre, distance = logit(share), half / (share * (1 - share))
     # Rounding could carry an end of a short interval over the share.
-    return Ends(
-        min(float(expit(centre - distance)), share), max(float(expit(centre + distance)), share)
-    )
+    return min(float(expit(centre - distance)), share), max(float(expit(centre + distance)), share)
 
 
 def described(
@@ -129,7 +120,8 @@ def described(
     """
     found = estimate(values)
     if share and found.hi is not None:
-        found = found._replace(**on_logit_scale(found.mean, found.hi - found.mean)._asdict())
+        lo, hi = on_logit_scale(found.mean, found.hi - found.mean)
+        found = found._replace(lo=lo, hi=hi)
     prefix = prefix or name
     sd = {f"{prefix}_sd": found.deviation} if deviation else {}
     return {name: found.mean, **sd, f"{prefix}_lo": found.lo, f"{prefix}_hi": found.hi}

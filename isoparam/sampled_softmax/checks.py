@@ -17,10 +17,7 @@ def check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_classifier(
-    input: Tensor,  # noqa: A002
-    weight: Tensor,
-    bias: Tensor | None,
-    target: Tensor | None = None,
+    input: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor | None = None
 ) -> None:
     """Raise a ValueError if shapes, dtypes or devices of a linear classifier do not fit."""
     if input.dim() == 0 or not input.is_floating_point():
@@ -41,11 +38,7 @@ def check_classifier(
                 f"{name} must have shape {tuple(shape)} beside input {tuple(input.shape)}, got "
                 f"{tuple(tensor.shape)}"
             )
-        if tensor.device != input.device:
-            raise ValueError(
-                f"{name} must be on the device of input, {input.device}, got {tensor.device}; "
-                "move one of them with .to(device)"
-            )
+        _check_device(name, tensor, "input", input, "; move one of them with .to(device)")
         if name == "target":
             class_ids(name, tensor)
         elif tensor.dtype != input.dtype and not (
@@ -68,6 +61,13 @@ def autocast_dtype(*tensors: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
+def _check_device(name: str, tensor: Tensor, other: str, like: Tensor, way_out: str = "") -> None:
+    if tensor.device != like.device:
+        raise ValueError(
+            f"{name} must be on the device of {other}, {like.device}, got {tensor.device}{way_out}"
+        )
+
+
 def check_class_weights(weight: Tensor | None, linear_weight: Tensor) -> None:
     """Raise a ValueError if there is not one weight for each class, on the classifier's device."""
     if weight is None:
@@ -77,11 +77,7 @@ def check_class_weights(weight: Tensor | None, linear_weight: Tensor) -> None:
             f"weight must be floating point of shape {tuple(linear_weight.shape[:1])}, got "
             f"{weight.dtype} of shape {tuple(weight.shape)}"
         )
-    if weight.device != linear_weight.device:
-        raise ValueError(
-            f"weight must be on the device of linear_weight, {linear_weight.device}, got "
-            f"{weight.device}"
-        )
+    _check_device("weight", weight, "linear_weight", linear_weight)
 
 
 def check_positives(positives: Tensor | None, target: Tensor) -> None:
@@ -94,10 +90,7 @@ def check_positives(positives: Tensor | None, target: Tensor) -> None:
             f"positives must have shape {(*target.shape, 'P')} beside target "
             f"{tuple(target.shape)}, got {tuple(positives.shape)}"
         )
-    if positives.device != target.device:
-        raise ValueError(
-            f"positives must be on the device of target, {target.device}, got {positives.device}"
-        )
+    _check_device("positives", positives, "target", target)
 
 
 def check_sparse(**tensors: Tensor | None) -> None:
@@ -110,7 +103,7 @@ def check_sparse(**tensors: Tensor | None) -> None:
             )
 
 
-def check_samples(input: Tensor, target: Tensor, samples: Samples) -> None:  # noqa: A002
+def check_samples(input: Tensor, target: Tensor, samples: Samples) -> None:
     """Raise a ValueError if the shapes, dtypes or device of a draw do not fit the batch (B,)."""
     B, ids = len(target), samples.ids
     K = ids.shape[-1] if ids.dim() else 0
@@ -135,11 +128,8 @@ def check_samples(input: Tensor, target: Tensor, samples: Samples) -> None:  # n
                 f"samples.{name} must be floating point, the logarithms that it holds, got "
                 f"{tensor.dtype}"
             )
-        if tensor.device != input.device:
-            raise ValueError(
-                f"samples.{name} must be on the device of input, {input.device}, got "
-                f"{tensor.device}; sample with targets on that device"
-            )
+        way_out = "; sample with targets on that device"
+        _check_device(f"samples.{name}", tensor, "input", input, way_out)
 
 
 def check_classes(name: str, ids: Tensor, num_classes: int, valid: Tensor | None = None) -> None:
@@ -160,10 +150,7 @@ def check_classes(name: str, ids: Tensor, num_classes: int, valid: Tensor | None
 
 
 def raise_not_finite(
-    input: Tensor,  # noqa: A002
-    weight: Tensor,
-    bias: Tensor | None,
-    samples: Samples | None = None,
+    input: Tensor, weight: Tensor, bias: Tensor | None, samples: Samples | None = None
 ) -> None:
     """Raise a ValueError that names what made a result not finite, of the rows that it read."""
     named = {"input": input, "linear_weight": weight, "linear_bias": bias}

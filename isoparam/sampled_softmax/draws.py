@@ -4,13 +4,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from numbers import Integral
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 # Which backward pass runs, -1 if none. It is private to PyTorch; without it nothing is rejected.
 _backward_pass = getattr(torch._C, "_current_graph_task_id", lambda: -1)  # noqa: SLF001
+
+# Of randomness; None for PyTorch's own.
+Source: TypeAlias = torch.Generator | None
 
 
 class Samples(NamedTuple):
@@ -33,7 +36,6 @@ class Samples(NamedTuple):
         >>> samples = UniformSampler(8).sample(4, torch.tensor([3, 7]))
         >>> samples.ids.shape, samples.log_expected_counts.exp()
         (torch.Size([4]), tensor([0.5000, 0.5000, 0.5000, 0.5000], dtype=torch.float64))
-
     """
 
     ids: Tensor
@@ -54,7 +56,6 @@ class Sampler(ABC):
 
     Raises:
         ValueError: If `num_classes` is less than 1.
-
     """
 
     def __init__(self, num_classes: int, *, merge_repeats: bool = False) -> None:
@@ -74,7 +75,6 @@ class Sampler(ABC):
     def check_num_samples(self, num_samples: int | None) -> None:
         """Raise a ValueError if so many samples cannot be drawn."""
 
-    @abstractmethod
     def sample(
         self,
         num_samples: int | None,
@@ -106,8 +106,24 @@ class Sampler(ABC):
             >>> sampler = UniformSampler(10)
             >>> sampler.sample(5, torch.tensor([1, 2, 3]), per_example=True).ids.shape
             torch.Size([3, 5])
-
         """
+        self.check_num_samples(num_samples)
+        target = class_ids("target", target).flatten()  # (B,)
+        return self._make(num_samples, target, per_example, generator)
+
+    @abstractmethod
+    def _make(self, K: int | None, target: Tensor, per_example: bool, generator: Source) -> Samples:
+        """Draw for int64 targets (B,)."""
+
+    def _report(
+        self, ids: Tensor, target: Tensor, log_probs: Callable[[Tensor], Tensor], log_draws: float
+    ) -> Samples:
+        """Report a draw with replacement, ids (K,) or (B, K), by log q_j and log K."""
+        counts = None
+        if self.merge_repeats and ids.dim() == 1:
+            ids, counts = ids.unique(return_counts=True)
+        log_q, log_q_c = log_probs(ids), log_probs(target.clamp(0, self.num_classes - 1))
+        return Samples(ids, log_q, log_q + log_draws, log_q_c + log_draws, counts)
 
 
 class LawSampler(Sampler):
@@ -138,7 +154,6 @@ class LawSampler(Sampler):
     Reference:
         Bottom-k sketches with rank conditioning: Cohen and Kaplan, "Summarizing data using
         bottom-k sketches", PODC 2007.
-
     """
 
     def __init__(
@@ -157,27 +172,16 @@ class LawSampler(Sampler):
         """Logarithm of the probability q_j of one draw, in float64, shaped as `ids`."""
 
     @abstractmethod
-    def _draw(
-        self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
-    ) -> Tensor:
+    def _draw(self, shape: tuple[int, ...], device: torch.device, generator: Source) -> Tensor:
         """Independent ids from q."""
 
-    def sample(  # noqa: D102
-        self,
-        num_samples: int | None,
-        target: Tensor,
-        *,
-        per_example: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> Samples:
-        self.check_num_samples(num_samples)
-        target = class_ids("target", target).flatten().clamp(0, self.num_classes - 1)  # (B,)
+    def _make(self, K: int | None, target: Tensor, per_example: bool, generator: Source) -> Samples:
         if self.replacement:
-            ids, K = self.draw(num_samples, target, per_example=per_example, generator=generator)
-            return make_samples(ids, target, self.log_probs, math.log(K), merge=self.merge_repeats)
+            ids, K = self.draw(K, target, per_example, generator)
+            return self._report(ids, target, self.log_probs, math.log(K))
         check_generator(generator, target.device)
-        K, rows = num_samples or 0, len(target) if per_example else 1
-        target_log_probs = self.log_probs(target)  # (B,)
+        K, rows = K or 0, len(target) if per_example else 1
+        target_log_probs = self.log_probs(target.clamp(0, self.num_classes - 1))  # (B,)
         ids, time = self._draw_distinct(rows, K, target.device, generator)  # (rows, K), (rows, 1)
         log_probs = self.log_probs(ids)
         counts = self._log_inclusion(log_probs, time, K)
@@ -197,24 +201,19 @@ class LawSampler(Sampler):
             )
 
     def draw(
-        self,
-        num_samples: int | None,
-        target: Tensor,
-        *,
-        per_example: bool,
-        generator: torch.Generator | None,
+        self, K: int | None, target: Tensor, per_example: bool, generator: Source
     ) -> tuple[Tensor, int]:
         """Independent ids, shape (K,) or (B, K), and K."""
         check_generator(generator, target.device)
-        K = num_samples or 0
-        shape = (target.numel(), K) if per_example else (K,)
+        K = K or 0
+        shape = (len(target), K) if per_example else (K,)
         return self._draw(shape, target.device, generator), K
 
     def _log_inclusion(self, log_probs: Tensor, time: Tensor, K: int) -> Tensor:  # noqa: ARG002
         return (-torch.expm1(-log_probs.exp() * time)).log()
 
     def _draw_distinct(
-        self, rows: int, K: int, device: torch.device, generator: torch.Generator | None
+        self, rows: int, K: int, device: torch.device, generator: Source
     ) -> tuple[Tensor, Tensor]:
         """Find the K first clocks (rows, K) and the time of the next (rows, 1), inf for K = C.
 
@@ -248,34 +247,6 @@ class LawSampler(Sampler):
         time, index = arrivals.topk(needed, 1, largest=False)  # (rows, needed)
         drawn = sorted_ids.gather(1, index[:, :K])
         return drawn, time[:, K:] if needed > K else torch.full_like(time[:, :1], math.inf)
-
-
-def make_samples(
-    ids: Tensor,
-    target: Tensor,
-    log_probs: Callable[[Tensor], Tensor],
-    log_draws: float,
-    *,
-    merge: bool,
-) -> Samples:
-    """Report a draw with replacement.
-
-    Args:
-        ids: What was drawn, shape (K,) or (B, K).
-        target: The true classes, each in [0, C), shape (B,).
-        log_probs: log q_j of each id.
-        log_draws: log K.
-        merge: Whether to hold equal ids once, if the batch shares them.
-
-    Returns:
-        The draw.
-
-    """
-    counts = None
-    if merge and ids.dim() == 1:
-        ids, counts = ids.unique(return_counts=True)
-    log_q = log_probs(ids)
-    return Samples(ids, log_q, log_q + log_draws, log_probs(target) + log_draws, counts)
 
 
 def class_ids(name: str, ids: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ def keep_freed_blocks() -> None:
 
     Example:
         >>> keep_freed_blocks()
-
     """
     torch.empty(30 << 20, dtype=torch.uint8)
 
@@ -45,7 +44,7 @@ class SampledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         linear_weight: Tensor,
         linear_bias: Tensor | None,
         ids: Tensor,
@@ -90,7 +89,7 @@ class SampledCrossEntropy(torch.autograd.Function):
         # The largest of P is 1 / sum_k e^{s_k - top}, which spares a second sum of exponentials.
         margin = top.sub_(s_c).sub_(p.amax(1).log_())  # (B,), logsumexp_k s_k - s_c
         ctx.save_for_backward(x, weight_rows, p.to(of_products), margin, rows)
-        ctx.like = input.dtype, linear_weight.shape, linear_weight.dtype, sparse, ids.dim() == 1
+        ctx.like = input.dtype, len(linear_weight), linear_weight.dtype, sparse, ids.dim() == 1
         # A weight narrower than the sums is rounded once, after rows of equal classes are summed.
         ctx.merge = merge or torch.promote_types(linear_weight.dtype, dtype) != linear_weight.dtype
         return F.softplus(margin, threshold=40)  # 1 + e^-40 is 1 in float64 too
@@ -109,7 +108,7 @@ class SampledCrossEntropy(torch.autograd.Function):
 
 def _gradients(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     x, weight_rows, p, margin, rows = ctx.saved_tensors
-    input_dtype, shape, weight_dtype, sparse, shared = ctx.like
+    input_dtype, C, weight_dtype, sparse, shared = ctx.like
     dtype, n = margin.dtype, weight_rows.shape[0] - x.shape[0]
     sampled_rows = weight_rows[:n]  # (n, d)
     g = margin.sigmoid().mul_(grad_loss)[:, None]  # (B, 1)
@@ -129,11 +128,11 @@ def _gradients(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, Tensor | Non
             torch.neg(_multiply(p.t(), gx.to(p.dtype)).to(dtype), out=values[:n])
         else:
             torch.mul(-p[:, :, None], gx[:, None], out=values[:n].view(*p.shape, x.shape[1]))
-        grad_weight = _rows_to_gradient(rows, inverse, values, weight_dtype, shape, sparse)
+        grad_weight = _rows_to_gradient(rows, inverse, values, C, weight_dtype, sparse)
     if ctx.needs_input_grad[2]:
         gp = p * g
         values = torch.cat([gp.sum(0) if shared else gp.flatten(), -g[:, 0]])
-        grad_bias = _rows_to_gradient(rows, inverse, values, weight_dtype, shape[:1], sparse)
+        grad_bias = _rows_to_gradient(rows, inverse, values, C, weight_dtype, sparse)
     return grad_input, grad_weight, grad_bias
 
 
@@ -150,14 +149,10 @@ def _multiply(a: Tensor, b: Tensor, offset: Tensor | None = None) -> Tensor:
 
 
 def _rows_to_gradient(
-    rows: Tensor,
-    inverse: Tensor | None,
-    values: Tensor,
-    dtype: torch.dtype,
-    shape: torch.Size,
-    sparse: bool,
+    rows: Tensor, inverse: Tensor | None, values: Tensor, C: int, dtype: torch.dtype, sparse: bool
 ) -> Tensor:
     """A gradient with `values` in its `rows`; values with the same `inverse` are summed first."""
+    shape = C, *values.shape[1:]
     if inverse is not None:
         sums = values.new_zeros(len(rows), *values.shape[1:])
         values = sums.index_add_(0, inverse, values)

@@ -49,7 +49,7 @@ def never_compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 @never_compiled
 def sampled_linear_cross_entropy(
-    input: Tensor,  # noqa: A002
+    input: Tensor,
     linear_weight: Tensor,
     target: Tensor,
     samples: Samples,
@@ -122,7 +122,6 @@ def sampled_linear_cross_entropy(
         that moves the logits of all C classes, of which a step touches few. The estimate: Bengio
         and Senecal, "Quick Training of Probabilistic Neural Nets by Importance Sampling", AISTATS
         2003.
-
     """
     ignore_index = -100 if ignore_index is None else ignore_index
     check_option("reduction", reduction, get_args(Reduction))
@@ -147,6 +146,9 @@ def sampled_linear_cross_entropy(
         # and has no features, lest what is not finite among them reach what it shares.
         target = torch.where(valid, target, samples.ids[..., 0])
         input = torch.where(valid[:, None], input, 0.0)  # noqa: A001
+    masked = [target[:, None]] if mask_hits else []  # (B, 1), (B, P)
+    if positives is not None:
+        masked.append(positives.long().reshape(len(target), positives.shape[-1]))
     sampled_offset, target_offset = log_weights(samples, weighting)
     autocast = autocast_dtype(input, linear_weight)
     with torch.autocast(input.device.type, enabled=False):
@@ -156,7 +158,7 @@ def sampled_linear_cross_entropy(
             linear_bias,
             samples.ids,
             target,
-            _masked(target, positives, mask_hits=mask_hits),
+            torch.cat(masked, 1) if masked else None,
             sampled_offset,
             target_offset,
             autocast,
@@ -176,15 +178,6 @@ def sampled_linear_cross_entropy(
     elif some_ignored:
         counts = valid
     return loss.reshape(shape) if reduction == "none" else _reduced(loss, counts, reduction)
-
-
-def _masked(target: Tensor, positives: Tensor | None, *, mask_hits: bool) -> Tensor | None:
-    """The classes that are not negatives of an example, shape (B, P)."""
-    own = target[:, None] if mask_hits else None
-    if positives is None:
-        return own
-    others = positives.long().reshape(len(target), positives.shape[-1])
-    return others if own is None else torch.cat([own, others], 1)
 
 
 def _reduced(loss: Tensor, counts: Tensor | None, reduction: Reduction) -> Tensor:
@@ -217,7 +210,6 @@ def descend(weight: Tensor, rate: float) -> None:
         >>> descend(W, 1.0)
         >>> W.detach()[:, 0]
         tensor([-0.2500,  0.7500, -0.2500, -0.2500])
-
     """
     gradient = weight.grad
     if gradient is None or not gradient.is_sparse:

@@ -65,7 +65,6 @@ class SampledLinearCrossEntropyLoss(nn.Module):
     Reference:
         The interface follows `torch.nn.LinearCrossEntropyLoss`; `log_prob` and `predict` follow
         `torch.nn.AdaptiveLogSoftmaxWithLoss`.
-
     """
 
     weight: Tensor | None
@@ -115,7 +114,7 @@ class SampledLinearCrossEntropyLoss(nn.Module):
 
     def forward(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         target: Tensor,
         *,
         samples: Samples | None = None,
@@ -138,7 +137,6 @@ class SampledLinearCrossEntropyLoss(nn.Module):
         Raises:
             ValueError: As `sampled_linear_cross_entropy`.
             RuntimeError: If `torch.utils.checkpoint` repeats a draw of the generator.
-
         """
         # Before the sampler reads the targets.
         check_classifier(input, self.linear.weight, self.linear.bias, target)
@@ -165,7 +163,7 @@ class SampledLinearCrossEntropyLoss(nn.Module):
     @never_compiled
     def _sampled(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         target: Tensor,
         samples: Samples | None,
         positives: Tensor | None,
@@ -191,15 +189,15 @@ class SampledLinearCrossEntropyLoss(nn.Module):
             validate=self.validate,
         )
 
-    def log_prob(self, input: Tensor) -> Tensor:  # noqa: A002
+    def log_prob(self, input: Tensor) -> Tensor:
         """Exact log-probabilities of all classes, shape (..., C), of features (..., d)."""
         return self._logits(input).log_softmax(-1)
 
-    def predict(self, input: Tensor) -> Tensor:  # noqa: A002
+    def predict(self, input: Tensor) -> Tensor:
         """Most probable class of each example, shape (...), of features (..., d)."""
         return self._logits(input).argmax(-1)
 
-    def _logits(self, input: Tensor) -> Tensor:  # noqa: A002
+    def _logits(self, input: Tensor) -> Tensor:
         weight, bias = self.linear.weight, self.linear.bias
         check_classifier(input, weight, bias)
         logits: Tensor = self.linear(input)  # (..., C)
@@ -250,7 +248,7 @@ class _Rows(nn.Embedding):
         super().__init__(out_features, in_features, sparse=sparse, _weight=like.weight.data)
         self.register_parameter("bias", like.bias)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from isoparam.sampled_softmax.draws import (
-    LawSampler,
-    Sampler,
-    Samples,
-    class_ids,
-    make_samples,
-)
+from isoparam.sampled_softmax.draws import LawSampler, Sampler, Samples, Source, class_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,16 +43,13 @@ class UniformSampler(LawSampler):
     Example:
         >>> UniformSampler(4).log_probs(torch.tensor([0, 3])).exp()
         tensor([0.2500, 0.2500], dtype=torch.float64)
-
     """
 
     def log_probs(self, ids: Tensor) -> Tensor:
         """Logarithm of 1 / C."""
         return torch.full_like(ids, -math.log(self.num_classes), dtype=torch.float64)
 
-    def _draw(
-        self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
-    ) -> Tensor:
+    def _draw(self, shape: tuple[int, ...], device: torch.device, generator: Source) -> Tensor:
         return torch.randint(self.num_classes, shape, device=device, generator=generator)
 
     def _log_inclusion(self, log_probs: Tensor, time: Tensor, K: int) -> Tensor:  # noqa: ARG002
@@ -85,16 +76,13 @@ class LogUniformSampler(LawSampler):
 
     Reference:
         The distribution of TensorFlow's `log_uniform_candidate_sampler`.
-
     """
 
     def log_probs(self, ids: Tensor) -> Tensor:
         """Logarithm of log(1 + 1 / (j + 1)) / log(C + 1)."""
         return (1.0 / (ids.double() + 1.0)).log1p().log() - math.log(math.log1p(self.num_classes))
 
-    def _draw(
-        self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
-    ) -> Tensor:
+    def _draw(self, shape: tuple[int, ...], device: torch.device, generator: Source) -> Tensor:
         u = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         ids = u.mul_(math.log1p(self.num_classes)).exp_().long() - 1
         # exp(log(C + 1)) may round to C + 1.
@@ -119,7 +107,6 @@ class CategoricalSampler(LawSampler):
     Example:
         >>> CategoricalSampler(torch.tensor([0.5, 0.25, 0.25])).log_probs(torch.tensor([1])).exp()
         tensor([0.2500], dtype=torch.float64)
-
     """
 
     def __init__(
@@ -155,9 +142,7 @@ class CategoricalSampler(LawSampler):
         self._follow(ids.device)
         return self._log_probs[ids]
 
-    def _draw(
-        self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
-    ) -> Tensor:
+    def _draw(self, shape: tuple[int, ...], device: torch.device, generator: Source) -> Tensor:
         self._follow(device)
         u = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         return torch.searchsorted(self._cumulative, u, right=True)
@@ -194,7 +179,6 @@ class UnigramSampler(CategoricalSampler):
     Reference:
         The power 0.75: Mikolov et al., "Distributed Representations of Words and Phrases and
         their Compositionality", NeurIPS 2013.
-
     """
 
     def __init__(
@@ -233,7 +217,6 @@ class UnigramSampler(CategoricalSampler):
             >>> sampler.update(torch.tensor([1, 1]))
             >>> sampler.log_probs(torch.tensor([0, 1])).exp()
             tensor([0.2500, 0.7500], dtype=torch.float64)
-
         """
         ids = class_ids("ids", ids).flatten()
         ids = ids[(ids >= 0) & (ids < self.num_classes)]
@@ -279,7 +262,6 @@ class InBatchSampler(Sampler):
     Reference:
         Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
         Recommendations", RecSys 2019.
-
     """
 
     def __init__(
@@ -300,39 +282,23 @@ class InBatchSampler(Sampler):
                 f"num_samples must be None, since the batch is the draw, got {num_samples}"
             )
 
-    def sample(  # noqa: D102
-        self,
-        num_samples: int | None,
-        target: Tensor,
-        *,
-        per_example: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> Samples:
-        self.check_num_samples(num_samples)
-        ids, draws = self.draw(num_samples, target, per_example=per_example, generator=generator)
+    def _make(self, K: int | None, target: Tensor, per_example: bool, generator: Source) -> Samples:
+        ids, draws = self.draw(K, target, per_example, generator)
         if not len(ids):
             ids = ids.new_zeros(1)  # no target is left that could read it
-        target = class_ids("target", target).flatten().clamp(0, self.num_classes - 1)
-        log_draws = math.log(max(draws, 1))
-        return make_samples(ids, target, self.log_probs, log_draws, merge=self.merge_repeats)
+        return self._report(ids, target, self.log_probs, math.log(max(draws, 1)))
 
     def log_probs(self, ids: Tensor) -> Tensor:
         """Logarithm of q_j, in float64, shaped as `ids`."""
         return self.law.log_probs(ids)
 
     def draw(
-        self,
-        num_samples: int | None,  # noqa: ARG002
-        target: Tensor,
-        *,
-        per_example: bool,
-        generator: torch.Generator | None,  # noqa: ARG002
+        self, _K: int | None, target: Tensor, per_example: bool, _: Source
     ) -> tuple[Tensor, int]:
         """The targets that are classes, and how many of them are not the example's own."""
         if per_example:
             raise ValueError("the batch is one draw that all share: per_example must be False")
-        ids = class_ids("target", target).flatten()
-        ids = ids[(ids >= 0) & (ids < self.num_classes)]
+        ids = target[(target >= 0) & (target < self.num_classes)]
         return ids, max(len(ids) - 1, 0)
 
     def _arguments(self) -> list[str]:
@@ -367,7 +333,6 @@ class MixedSampler(Sampler):
         Networks in Recommendations", WWW 2020. One weight for both sources: the balance heuristic,
         Veach and Guibas, "Optimally Combining Sampling Techniques for Monte Carlo Rendering",
         SIGGRAPH 1995.
-
     """
 
     def __init__(
@@ -394,22 +359,9 @@ class MixedSampler(Sampler):
             if isinstance(sampler, LawSampler):
                 sampler.check_num_samples(num_samples)
 
-    def sample(  # noqa: D102
-        self,
-        num_samples: int | None,
-        target: Tensor,
-        *,
-        per_example: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> Samples:
-        self.check_num_samples(num_samples)
-        drawn, numbers = zip(
-            *(
-                sampler.draw(num_samples, target, per_example=per_example, generator=generator)
-                for sampler in self.samplers
-            ),
-            strict=True,
-        )
+    def _make(self, K: int | None, target: Tensor, per_example: bool, generator: Source) -> Samples:
+        draws = [sampler.draw(K, target, per_example, generator) for sampler in self.samplers]
+        drawn, numbers = zip(*draws, strict=True)
         first, second = (math.log(number) if number else -math.inf for number in numbers)
         log_draws = math.log(max(sum(numbers), 1))
 
@@ -417,13 +369,7 @@ class MixedSampler(Sampler):
             by_first, by_second = (sampler.log_probs(ids) for sampler in self.samplers)
             return torch.logaddexp(by_first + first, by_second + second) - log_draws
 
-        return make_samples(
-            torch.cat(drawn, -1),
-            class_ids("target", target).flatten().clamp(0, self.num_classes - 1),
-            log_probs,
-            log_draws,
-            merge=self.merge_repeats,
-        )
+        return self._report(torch.cat(drawn, -1), target, log_probs, log_draws)
 
     def _arguments(self) -> list[str]:
         return [*map(repr, self.samplers), *super()._arguments()]

@@ -47,7 +47,6 @@ def log_weights(samples: Samples, weighting: Weighting = "importance") -> tuple[
     Reference:
         importance: Bengio and Senecal, "Quick Training of Probabilistic Neural Nets by Importance
         Sampling", AISTATS 2003. tensorflow: the formula of `tf.nn.sampled_softmax_loss`.
-
     """
     if weighting not in get_args(Weighting):
         raise ValueError(f"weighting must be one of {get_args(Weighting)}, got {weighting!r}")
@@ -85,7 +84,6 @@ def mask_accidental_hits(logits: Tensor, ids: Tensor, target: Tensor) -> Tensor:
     Example:
         >>> mask_accidental_hits(torch.zeros(1, 3), torch.tensor([5, 2, 5]), torch.tensor([5]))
         tensor([[-inf, 0., -inf]])
-
     """
     B, K = logits.shape if logits.dim() == 2 else (-1, -1)
     if ids.shape not in {(K,), (B, K)} or target.dim() not in {1, 2} or len(target) != B:
@@ -113,7 +111,6 @@ def fill_hits(s: Tensor, ids: Tensor, classes: Tensor, value: float) -> None:
         >>> s
         tensor([[1., 0., 1.],
                 [0., 0., 0.]])
-
     """
     # On a GPU, finding hits would wait for their number; a compiler cannot know it either.
     if ids.dim() > 1 or ids.is_cuda or torch.compiler.is_compiling():
@@ -150,7 +147,6 @@ def sampled_cross_entropy(target_logits: Tensor, sampled_logits: Tensor) -> Tens
     Example:
         >>> sampled_cross_entropy(torch.tensor([0.0]), torch.tensor([[0.0, -torch.inf]]))
         tensor([0.6931])
-
     """
     if sampled_logits.dim() != 2 or target_logits.shape != sampled_logits.shape[:1]:
         raise ValueError(

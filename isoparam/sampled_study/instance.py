@@ -17,12 +17,8 @@ from isoparam.network.softmax import less_one_hot
 from isoparam.network.training import DivergenceError, steps_of
 from isoparam.sampled_softmax.draws import Sampler
 from isoparam.sampled_softmax.loss import descend, sampled_linear_cross_entropy
-from isoparam.sampled_softmax.samplers import (
-    LogUniformSampler,
-    UniformSampler,
-    UnigramSampler,
-)
-from isoparam.sampled_study.linear import Evaluation, State
+from isoparam.sampled_softmax.samplers import LogUniformSampler, UniformSampler, UnigramSampler
+from isoparam.sampled_study.linear import Evaluation, State, restore
 from isoparam.sampled_study.recipes import InstanceRecipe, Law
 from isoparam.sampled_study.views import Views
 
@@ -43,7 +39,7 @@ class _Product(torch.autograd.Function):
 
 
 class _Linear(nn.Linear):
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         result: Tensor = _Product.apply(input, self.weight)
         return result
 
@@ -184,7 +180,7 @@ def train_instances(
     }
     figures = torch.zeros(0, 2, dtype=torch.float64)  # (epochs so far, 2), NaN if not evaluated
     if state is not None:
-        _restore(kept, generators, state)
+        restore(state, kept, generators)
         figures = state["history"]
     for epoch in range(len(figures) + 1, recipe.epochs + 1):
         images = _draw_images(count, recipe.images, order)
@@ -218,13 +214,6 @@ def train_instances(
         states = {name: generator.get_state() for name, generator in generators.items()}
         on_state(kept | states | {"history": figures})
     return [Evaluation(n, *row) for n, row in enumerate(figures.tolist(), start=1) if n in at]
-
-
-def _restore(kept: State, generators: dict[str, torch.Generator], state: State) -> None:
-    for name, tensor in kept.items():
-        tensor.copy_(state[name])
-    for name, generator in generators.items():
-        generator.set_state(state[name].clone())
 
 
 def _full_step(x: Tensor, weight: Tensor, target: Tensor, rate: float) -> Tensor:

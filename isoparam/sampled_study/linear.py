@@ -38,6 +38,14 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
+def restore(state: State, kept: State, generators: dict[str, torch.Generator]) -> None:
+    """Bring tensors, in place, and generators back to a state."""
+    for name, tensor in kept.items():
+        tensor.copy_(state[name])
+    for name, generator in generators.items():
+        generator.set_state(state[name].clone())
+
+
 def other_classes(
     num_samples: int, target: Tensor, num_classes: int, generator: torch.Generator | None = None
 ) -> Samples:
@@ -139,12 +147,10 @@ def train_linear(
     bias = torch.zeros(classes, requires_grad=True)
     layers = [(weight.detach().T[None], bias.detach()[None, None])]  # (1, D, C), (1, 1, C)
     history: list[Evaluation] = []
+    kept = {"weight": weight.detach(), "bias": bias.detach()}  # (C, D), (C,)
+    generators = {"order": order, "draws": draws}
     if state is not None:
-        with torch.no_grad():
-            weight.copy_(state["weight"])
-            bias.copy_(state["bias"])
-        order.set_state(state["order"].clone())
-        draws.set_state(state["draws"].clone())
+        restore(state, kept, generators)
         history = [Evaluation(n, *row) for n, row in enumerate(state["history"].tolist(), start=1)]
     for epoch in range(len(history) + 1, recipe.epochs + 1):
         for chosen, rate in steps_of(recipe, torch.randperm(len(x), generator=order), epoch):
@@ -176,13 +182,7 @@ def train_linear(
                 f"rate, now {recipe.learning_rate}"
             )
         on_epoch(history[-1])
-        on_state(
-            {
-                "weight": weight.detach(),  # (C, D)
-                "bias": bias.detach(),  # (C,)
-                "order": order.get_state(),
-                "draws": draws.get_state(),
-                "history": torch.tensor([row[1:] for row in history], dtype=torch.float64),
-            }
-        )
+        rows = torch.tensor([row[1:] for row in history], dtype=torch.float64)  # (epochs, 2)
+        states = {name: generator.get_state() for name, generator in generators.items()}
+        on_state(kept | states | {"history": rows})
     return layers, history

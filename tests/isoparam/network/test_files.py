@@ -159,7 +159,7 @@ def test_statistics_that_are_no_numbers_are_refused(path, key, value):
 
 def test_statistics_of_each_feature_come_back(path):
     save_perceptron(path, draw(SIZES), METADATA | {"mean": [0.5, 1, 2, 3]})
-    assert load_perceptron(path, SIZES).metadata["mean"] == [0.5, 1, 2, 3]
+    assert load_perceptron(path, SIZES)[1]["mean"] == [0.5, 1, 2, 3]
 
 
 @pytest.mark.parametrize("missing", ["seed", "mean", "deviation"])
