@@ -75,7 +75,8 @@ def _decode(path: Path) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they name Pillow's files, not the user's
-            with Image.open(path, formats=FORMATS) as picture:
+            # Of a file that it opens itself, Pillow maps a TIFF in grey as if it were not turned.
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
                 if picture.width * picture.height > LARGEST:
                     raise Image.DecompressionBombError  # noqa: TRY301 (as Pillow does, for more)
                 picture.draft(None, (2 * WORK, 2 * WORK))  # JPEG alone can be decoded smaller

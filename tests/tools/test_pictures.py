@@ -118,14 +118,15 @@ def test_what_is_transparent_is_paper(ink, tmp_path):
     assert alike(read(picture, tmp_path).pixels, read(drawn(), tmp_path).pixels) > 0.95
 
 
+@pytest.mark.parametrize(("mode", "kind"), [("L", "jpg"), ("L", "tiff"), ("RGB", "tiff")])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_camera_held_sideways_says_so(orientation, tmp_path):
+def test_a_camera_held_sideways_says_so(orientation, mode, kind, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     # Held so that the picture on disk, turned as it says, is upright.
     turn = [None, *map(Image.Transpose, (0, 3, 1, 5, 2, 6, 4))][orientation - 1]
     picture = drawn() if turn is None else drawn().transpose(turn)
-    reading = read(picture, tmp_path, "picture.jpg", exif=exif, quality=95)
+    reading = read(picture.convert(mode), tmp_path, f"picture.{kind}", exif=exif, quality=95)
     assert alike(reading.pixels, read(drawn(), tmp_path).pixels) > 0.9
 
 
