@@ -21,7 +21,7 @@ from isoparam.network import bits
 from isoparam.network.recipe import Recipe
 from pipeline import files, parameters, trainings
 from pipeline.schema import Parameters
-from stages.choose import best_rate
+from stages.choose import best_rate, mean_accuracies
 from stages.tune import trials
 
 OUT = Path(__file__).parent / "results/skips.csv"
@@ -51,8 +51,7 @@ def main(
         arguments = params.train.device, None
         recipes = [of_rate(params, sizes, rate) for rate in params.tuning.hidden]
         tried = trials(name, recipes, params.tuning.seeds, *arguments)
-        means = tried.groupby("learning_rate")["validation_accuracy"].mean(skipna=False)
-        best = of_rate(params, sizes, best_rate(means))
+        best = of_rate(params, sizes, best_rate(mean_accuracies(tried)))
         final = trials(name, [best], params.seeds[:SEEDS], *arguments)
         both = pd.concat([tried, final])
         both.insert(0, "model", name)

@@ -1,14 +1,14 @@
-"""What makes a function a command: arguments, one sentence for an error, progress."""
+"""What makes a function a command: arguments, one sentence for an error, progress; calls of DVC."""
 
 import ctypes
 import inspect
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import CalledProcessError
 from typing import Annotated
 
 import typer
@@ -40,9 +40,9 @@ def run_application(app: typer.Typer) -> None:
     die_with_parent()
     try:
         app()
-    except (ValueError, OSError, CalledProcessError) as error:
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
         text = str(error)
-        if isinstance(error, CalledProcessError):
+        if isinstance(error, subprocess.CalledProcessError):
             reason = (error.stderr or "").strip().splitlines()
             text = ": ".join([f"`{' '.join(map(str, error.cmd))}` failed", *reason[:1]])
         elif isinstance(error, FileNotFoundError) and error.filename == "git":
@@ -100,6 +100,19 @@ def die_with_parent() -> None:
         command = Path("/proc/1/cmdline").read_bytes()
         if not any(name in command for name in (b"dvc", b"make", b"stages.", b"tools")):
             sys.exit("error: the parent process has ended")
+
+
+def dvc(*arguments: str) -> str:
+    """What DVC prints.
+
+    Raises:
+        ValueError: if it fails.
+    """
+    command = sys.executable, "-m", "dvc", *arguments
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise ValueError(f"`dvc {' '.join(arguments)}` failed")
+    return done.stdout
 
 
 def available_cores() -> int:

@@ -26,7 +26,7 @@ def main() -> None:
     for name, model in params.models.items():
         trials = files.read_csv(GRID / f"{name}.csv", COLUMNS)
         grid = trials.groupby("learning_rate")["validation_accuracy"]
-        accuracy = grid.mean(skipna=False)  # none where a seed diverges
+        accuracy = mean_accuracies(trials)
         if accuracy.isna().all():
             raise ValueError(f"{name} diverges at each learning rate: add lower ones to tuning")
         best = best_rate(accuracy)
@@ -51,6 +51,11 @@ def main() -> None:
     chosen = table[table["chosen"]]
     with parameters.edited_params(parameters.LEARNING_RATES) as rates:
         rates.update(zip(chosen["model"], chosen["learning_rate"].tolist(), strict=True))
+
+
+def mean_accuracies(trials: pd.DataFrame) -> pd.Series:
+    """Mean validation accuracy over seeds of each learning rate; none where a seed diverges."""
+    return trials.groupby("learning_rate")["validation_accuracy"].mean(skipna=False)
 
 
 def best_rate(accuracy: pd.Series) -> float:

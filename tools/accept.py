@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline import files, parameters
+from pipeline import commands, files, parameters
 from tools import guard, verify
 
 LOCKS = (files.LOCK, Path("tuning/dvc.lock"))
@@ -23,7 +23,7 @@ SEEDS = 2
 
 def main() -> None:
     """Record the current code in dvc.lock and tuning/dvc.lock if it changes no number."""
-    changes = json.loads(verify.dvc("status", "--json"))
+    changes = json.loads(commands.dvc("status", "--json"))
     if not changes:
         print("There is nothing to accept: dvc.lock has the hashes of the current code.")
         return
@@ -43,7 +43,7 @@ def main() -> None:
             "run `make`"
         )
     print(f"trainings: identical: {', '.join(before)}")
-    verify.dvc("commit", "--force")
+    commands.dvc("commit", "--force")
     print("Recorded: commit dvc.lock and tuning/dvc.lock together with the change.")
 
 
@@ -71,7 +71,7 @@ def _clone_the_recorded_code(folder: Path) -> Path:
     subprocess.run(["git", "-C", str(folder), "checkout", "--quiet", commit], check=True)
     for lock in locks:
         shutil.copy(lock, folder / lock)
-    changes = json.loads(verify.dvc("--cd", str(folder), "status", "--json"))
+    changes = json.loads(commands.dvc("--cd", str(folder), "status", "--json"))
     for path, _ in verify.of_kind(changes, "changed deps"):
         if path.startswith(CODE):
             raise ValueError(

@@ -12,8 +12,8 @@ from scipy.special import stdtrit
 
 from isoparam.budget import count_parameters, ideal_width, width_for_budget
 from isoparam.results.statistics import described
-from pipeline import files, parameters
-from tools import findings, verify
+from pipeline import commands, files, parameters
+from tools import findings
 from tools.findings import markdown, percent
 
 DOCUMENTS = ("README.md", "docs/*.md", "studies/*/README.md")
@@ -28,11 +28,17 @@ BLOCK = re.compile(r"(<!-- (\S+): begin -->\n).*?(<!-- \2: end -->\n)", re.DOTAL
 
 def main() -> None:
     """Rewrite the generated blocks of the documents."""
-    for path in [path for pattern in DOCUMENTS for path in Path().glob(pattern)]:
+    for path in pages(Path()):
         old = path.read_text(encoding="utf-8")
         new = fill(old)
         if new != old:
             files.write(path, new)
+
+
+def pages(root: Path) -> list[Path]:
+    """The documents that have blocks."""
+    found = [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
+    return [path for path in found if BLOCK.search(path.read_text(encoding="utf-8"))]
 
 
 def fill(text: str) -> str:
@@ -67,7 +73,7 @@ def widths() -> str:
 def metrics_show() -> str:
     """What `dvc metrics show` prints."""
     command = ["metrics", "show", "--precision", "4", "metrics/summary.json"]
-    lines = [line.rstrip() for line in verify.dvc(*command).strip().splitlines()]
+    lines = [line.rstrip() for line in commands.dvc(*command).strip().splitlines()]
     return "\n".join(["```console", f"$ dvc {' '.join(command)}", *lines, "```"])
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import vl_convert
 
-from pipeline import files
-from tools import verify
+from pipeline import commands, files
 
 # DVC looks for it from its own folder; a name that no file has would break its pages, so that the
 # setting is local, as the file is.
@@ -48,7 +47,7 @@ vegaEmbed = (id, chart) => embed(id, chart, {{ renderer: "svg", theme }});
 def main() -> None:
     """Write the template and select it in this clone's configuration of DVC."""
     files.write(TEMPLATE, PAGE.format(script=vega()))
-    verify.dvc("config", "--local", "plots.html_template", TEMPLATE.name)
+    commands.dvc("config", "--local", "plots.html_template", TEMPLATE.name)
 
 
 def vega() -> str:

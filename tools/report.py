@@ -149,12 +149,15 @@ def read_networks() -> list[dict[str, Any]]:
     params = parameters.read_params()
     if params.data.dataset in NO_DRAWINGS:
         return []
-    networks = []
-    for name, model in params.models.items():
-        path = MODELS / name / f"seed-{params.seeds[0]}.safetensors"
-        if path.exists():
-            from isoparam.network.files import load_perceptron
+    paths = {name: MODELS / name / f"seed-{params.seeds[0]}.safetensors" for name in params.models}
+    if not any(path.exists() for path in paths.values()):
+        return []  # without the seconds that torch takes
+    from isoparam.network.files import load_perceptron
 
+    networks = []
+    for name, path in paths.items():
+        if path.exists():
+            model = params.models[name]
             layers, metadata = load_perceptron(path, model.sizes(params.data))
             networks.append(
                 {

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from isoparam.network import bits
 from isoparam.results.statistics import estimate
-from pipeline import files, parameters
+from pipeline import commands, files, parameters
 from tools.environment import ENVIRONMENT, differences, environment
 
 ROOT = Path(__file__).parents[1]
@@ -158,7 +158,7 @@ def compare_accuracies(recorded: Sequence[float], found: Sequence[float]) -> tup
 def changes(name: str) -> list[str]:
     """Code and parameters that are no longer those of the recorded run."""
     stage = f"train@{name}"
-    found = json.loads(dvc("status", "--json", stage)).get(stage, [])
+    found = json.loads(commands.dvc("status", "--json", stage)).get(stage, [])
     deps = of_kind({stage: found}, "changed deps")
     return [f"{path} changed since the recorded run" for path, _ in deps if path[:5] != "data/"]
 
@@ -171,16 +171,3 @@ def of_kind(changes: dict[str, Any], kind: str) -> list[tuple[str, Any]]:
         for each in listed
     ]
     return [pair for mapping in mappings for pair in mapping.get(kind, {}).items()]
-
-
-def dvc(*arguments: str) -> str:
-    """What DVC prints.
-
-    Raises:
-        ValueError: if it fails.
-    """
-    command = sys.executable, "-m", "dvc", *arguments
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise ValueError(f"`dvc {' '.join(arguments)}` failed")
-    return done.stdout

@@ -304,14 +304,17 @@ def test_the_record_agrees_with_code_and_parameters():
     assert not differing
 
 
-DOCUMENTS = [path for pattern in docs.DOCUMENTS for path in ROOT.glob(pattern)]
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+@pytest.mark.parametrize("path", docs.pages(ROOT), ids=str)
 def test_documents_agree_with_the_metrics(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     text = path.read_text(encoding="utf-8")
+    assert docs.BLOCK.search(text)
     assert docs.fill(text) == text
+
+
+def test_each_block_is_in_a_document():
+    texts = [path.read_text(encoding="utf-8") for path in docs.pages(ROOT)]
+    assert {name for text in texts for _, name, _ in docs.BLOCK.findall(text)} == {*docs.BLOCKS}
 
 
 def test_the_readme_says_how_long_the_recorded_run_took():
